@@ -1,0 +1,97 @@
+"""WHERE it runs: the type of `configs/environments/*.yaml`. Holds names of secrets, never secrets."""
+
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, Field
+
+from configs.schema import Frozen, Name, SecretName
+
+
+class SystemClock(Frozen):
+    """Time is the machine's."""
+
+    kind: Literal["system"]
+
+
+class ReplayClock(Frozen):
+    """Time stands at a recorded moment."""
+
+    kind: Literal["replay"]
+    at: AwareDatetime
+
+
+class Days(Frozen):
+    """Event days the lake keeps; without a last day it grows with the clock."""
+
+    first: date
+    last: date | None = None
+
+
+class Lake(Frozen):
+    """The Delta lake."""
+
+    uri: str
+    storage_options: dict[str, str] = {}
+    storage_secrets: dict[str, SecretName] = {}
+
+    def table_uri(self, layer: str, table: str) -> str:
+        """Where a table lives."""
+        return f"{self.uri.rstrip('/')}/{layer}/{table}"
+
+
+class FeatureStoreAddresses(Frozen):
+    """Feast's registry and online store."""
+
+    registry: str = Field(description="SQLAlchemy address.")
+    online_path: str = Field(description="SQLite file of the online store.")
+
+
+class ExperimentTracking(Frozen):
+    """MLflow's metadata store and artifact folder."""
+
+    tracking_uri: str
+    artifacts: str
+
+
+class Ports(Frozen):
+    """Ports of the local services. Each can be overridden: `mlway up --port dagster=3001`."""
+
+    serve: int = 8000
+    dagster: int = 3000
+    mlflow: int = 5000
+    ray_dashboard: int = 8265
+    ray_head: int = 6399
+    haproxy_metrics: int = 9101
+    haproxy_stats: int = 8404
+
+
+class RayCluster(Frozen):
+    """The one-machine Ray cluster that serves."""
+
+    object_store_megabytes: int = 100
+
+
+class Promotion(Frozen):
+    """Who moves the champion alias."""
+
+    first_version: Literal["automatic", "manual"] = Field(
+        description="automatic: the first version that passes the gate becomes champion. manual: a person promotes it."
+    )
+
+
+class Environment(Frozen):
+    """One place to run. `{state}` and `{project}` in addresses stand for the state folder and the project's root."""
+
+    name: Name
+    state: Path = Field(description="Folder of all local state; relative paths start at the project's root.")
+    clock: Annotated[SystemClock | ReplayClock, Field(discriminator="kind")]
+    days: Days
+    lake: Lake
+    model_store: str = Field(description="Folder that holds the registered models' files.")
+    feature_store: FeatureStoreAddresses
+    experiments: ExperimentTracking
+    ports: Ports = Ports()
+    ray: RayCluster = RayCluster()
+    promotion: Promotion

@@ -1,0 +1,202 @@
+"""Read the YAML files, check them one by one, then against each other."""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from configs.environments import Environment
+from configs.errors import ConfigError
+from configs.features import FeatureGroup, RequestFeatures, TableFeatures
+from configs.products import ModelProduct
+from configs.sources import Source
+
+CONFIGS_FOLDER = Path(__file__).parent
+PROJECT_ROOT = CONFIGS_FOLDER.parent
+FILE_KINDS: dict[str, TypeAdapter[Any]] = {
+    "sources": TypeAdapter(Source),
+    "features": TypeAdapter(FeatureGroup),
+    "products": TypeAdapter(ModelProduct),
+    "environments": TypeAdapter(Environment),
+}
+
+
+@dataclass(frozen=True)
+class Project:
+    """Everything declared: sources, feature groups and products by name."""
+
+    sources: Mapping[str, Source]
+    features: Mapping[str, FeatureGroup]
+    products: Mapping[str, ModelProduct]
+
+    def table_groups(self, product: ModelProduct) -> list[TableFeatures]:
+        """The product's feature groups that are read from tables, in the order declared."""
+        groups = (self.features[name] for name in product.features)
+        return [group for group in groups if not isinstance(group, RequestFeatures)]
+
+    def request_groups(self, product: ModelProduct) -> list[RequestFeatures]:
+        """The product's feature groups that are computed from the request, in the order declared."""
+        groups = (self.features[name] for name in product.features)
+        return [group for group in groups if isinstance(group, RequestFeatures)]
+
+    def model_features(self, product: ModelProduct) -> dict[str, str]:
+        """Name and type of each feature that the product's model sees, in the model's order."""
+        return {
+            name: kind
+            for group in product.features
+            for name, kind in self.features[group].types.items()
+            if name not in product.exclude
+        }
+
+
+def load_project(folder: Path = CONFIGS_FOLDER) -> Project:
+    """Read `sources/`, `features/` and `products/` under `folder`.
+
+    Raises ConfigError naming the file, the field and the remedy.
+    """
+    project = Project(
+        sources=_load_kind(folder, "sources"),
+        features=_load_kind(folder, "features"),
+        products=_load_kind(folder, "products"),
+    )
+    _check_raw_tables(project)
+    for group in project.features.values():
+        if isinstance(group, RequestFeatures):
+            _check_request_features(project, group)
+    for product in project.products.values():
+        _check_product(project, product)
+    return project
+
+
+def load_environment(name: str | None = None, folder: Path = CONFIGS_FOLDER) -> Environment:
+    """The environment called `name`, or at the path `name`; by default the one in MLWAY_ENVIRONMENT, else `local`.
+
+    MLWAY_STATE, where set, moves the state folder. Raises ConfigError.
+    """
+    name = name or os.environ.get("MLWAY_ENVIRONMENT") or "local"
+    path = Path(name) if name.endswith(".yaml") else folder / "environments" / f"{name}.yaml"
+    if not path.is_file():
+        known = sorted(file.stem for file in (folder / "environments").glob("*.yaml"))
+        raise ConfigError(
+            str(path),
+            "",
+            f"there is no environment {name!r}. Known: {', '.join(known)}.",
+            "set MLWAY_ENVIRONMENT to one of these, or to the path of a .yaml file.",
+        )
+    content = _read_yaml(path)
+    state = PROJECT_ROOT / (os.environ.get("MLWAY_STATE") or str(content.get("state", ".mlway")))
+    content = _substitute(content, {"{state}": str(state), "{project}": str(PROJECT_ROOT)})
+    content["state"] = str(state)
+    return _validate(FILE_KINDS["environments"], content, path)  # type: ignore[no-any-return]
+
+
+def _substitute(value: Any, replacements: Mapping[str, str]) -> Any:
+    if isinstance(value, str):
+        for placeholder, text in replacements.items():
+            value = value.replace(placeholder, text)
+        return value
+    if isinstance(value, dict):
+        return {key: _substitute(item, replacements) for key, item in value.items()}
+    return value
+
+
+def _load_kind(folder: Path, kind: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = {}
+    for path in sorted((folder / kind).glob("*.yaml")):
+        item = _validate(FILE_KINDS[kind], _read_yaml(path), path)
+        if item.name != path.stem:
+            raise ConfigError(str(path), "name", f"is {item.name!r}", f"a file is called after its content: {path.stem}.")
+        loaded[item.name] = item
+    return loaded
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(str(path), "", f"not valid YAML: {error}", "mend the syntax at that line.") from error
+    if not isinstance(content, dict):
+        raise ConfigError(str(path), "", "holds no fields", "write `field: value` lines; see configs/schemas/.")
+    return content
+
+
+def _validate(adapter: TypeAdapter[Any], content: dict[str, Any], path: Path) -> Any:
+    try:
+        return adapter.validate_python(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(str(path), field, first["msg"], _hint(first["type"], path)) from error
+
+
+def _hint(error_type: str, path: Path) -> str:
+    schema = f"configs/schemas/{path.parent.name}.schema.json"
+    if error_type == "extra_forbidden":
+        return f"remove the field or mend its spelling; the known fields are in {schema}."
+    if error_type == "missing":
+        return f"add the field; {schema} describes it."
+    return f"{schema} describes what the field takes."
+
+
+def _check_raw_tables(project: Project) -> None:
+    owners: dict[str, str] = {}
+    for source in project.sources.values():
+        for table in source.tables:
+            if table in owners:
+                raise ConfigError(
+                    f"sources/{source.name}.yaml",
+                    f"tables.{table}",
+                    f"the source {owners[table]!r} has a table of that name",
+                    "rename one of them.",
+                )
+            owners[table] = source.name
+
+
+def _reference(file: str, field: str, name: str, known: Iterable[str]) -> None:
+    known = sorted(known)
+    if name not in known:
+        raise ConfigError(
+            file, field, f"{name!r} is not known. Known: {', '.join(known) or 'none'}.", "use a known name, or declare it."
+        )
+
+
+def _check_request_features(project: Project, group: RequestFeatures) -> None:
+    file = f"features/{group.name}.yaml"
+    for other, names in group.uses.items():
+        _reference(file, "uses", other, project.features)
+        for name in names:
+            _reference(file, f"uses.{other}", name, project.features[other].types)
+    for name, local in group.local_times.items():
+        _reference(file, f"local_times.{name}.of", local.of, group.fields)
+
+
+def _check_product(project: Project, product: ModelProduct) -> None:
+    file = f"products/{product.name}.yaml"
+    request = product.population.request
+    owners: dict[str, str] = {}
+    for group_name in product.features:
+        _reference(file, "features", group_name, project.features)
+        group = project.features[group_name]
+        needed = group.fields if isinstance(group, RequestFeatures) else group.join_keys
+        for field, kind in needed.items():
+            if request.get(field) != kind:
+                raise ConfigError(
+                    file,
+                    "population.request",
+                    f"feature group {group_name!r} needs {field!r} as {kind}",
+                    "add it to the request, or drop the group.",
+                )
+        for other in group.uses if isinstance(group, RequestFeatures) else ():
+            _reference(file, f"features ({group_name} uses it)", other, product.features)
+        for name in group.types:
+            if name in owners:
+                raise ConfigError(
+                    file, "features", f"{owners[name]!r} and {group_name!r} both have {name!r}", "rename one of them."
+                )
+            owners[name] = group_name
+    for name in product.exclude:
+        _reference(file, "exclude", name, owners)

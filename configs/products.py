@@ -1,0 +1,117 @@
+"""WHAT is predicted: the type of `configs/products/*.yaml`."""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import AwareDatetime, Field, model_validator
+
+from configs.schema import ColumnType, Description, Duration, Frozen, Name, Owner
+
+
+class Population(Frozen):
+    """Which rows of a curated table the product predicts, and what a request for one of them carries."""
+
+    table: Name
+    request: dict[str, ColumnType] = Field(description="Columns that a request carries.", min_length=1)
+    event_time: str = Field(description="The request's timestamp of the event that is predicted.")
+    horizon: Duration = Field(description="Features are as known this long before the event.")
+
+
+class Label(Frozen):
+    """What is learned, from which rows, and when it became known."""
+
+    expression: str = Field(description="Polars SQL over the population's table; null where there is no label.")
+    known_at: str
+
+
+class Split(Frozen):
+    """Time-ordered parts by event time: train before `train_until`, then validation, then test."""
+
+    train_until: AwareDatetime
+    validate_until: AwareDatetime
+    test_until: AwareDatetime
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Split":
+        if not self.train_until < self.validate_until < self.test_until:
+            raise ValueError("train_until < validate_until < test_until must hold")
+        return self
+
+    def bounds(self, part: Literal["train", "validate", "test"]) -> tuple[datetime | None, datetime]:
+        """Event times [from, until) of a part; the training part has no beginning."""
+        return {
+            "train": (None, self.train_until),
+            "validate": (self.train_until, self.validate_until),
+            "test": (self.validate_until, self.test_until),
+        }[part]
+
+
+class Training(Frozen):
+    """How a candidate is made."""
+
+    algorithm: Literal["lightgbm"]
+    parameters: dict[str, int | float | str | bool] = {}
+    rounds: int = Field(gt=0, description="Most boosting rounds; early stopping on validation may end sooner.")
+    early_stopping_rounds: int = Field(gt=0)
+    refit: bool = Field(
+        default=False,
+        description="Fit again on train and validation together, with the rounds found, for the released model.",
+    )
+    seed: int
+    split: Split
+
+
+class PromotionGate(Frozen):
+    """Conditions that a candidate must meet before it is registered. Measured on the validation part."""
+
+    metric: Literal["roc_auc", "average_precision"]
+    minimum: float = Field(description="A candidate below this is never registered.")
+    champion_margin: float = Field(
+        default=0.0, ge=0, description="How much worse than the champion, on the same rows, a candidate may be."
+    )
+
+
+class Baseline(Frozen):
+    """The answer before the first model exists."""
+
+    score: float = Field(ge=0, le=1, description="The historical rate.")
+
+
+class Endpoint(Frozen):
+    """How the product is served."""
+
+    min_replicas: int = Field(default=1, ge=1)
+    max_replicas: int = Field(default=2, ge=1)
+    target_ongoing_requests: int = Field(default=8, ge=1, description="Requests in flight per replica to aim at.")
+    max_ongoing_requests: int = Field(default=32, ge=1)
+    max_queued_requests: int = Field(default=256, ge=1)
+    max_instances: int = Field(default=1000, ge=1, description="Most instances in one request.")
+
+
+class ModelProduct(Frozen):
+    """One model product, from its population to its endpoint."""
+
+    name: Name
+    description: Description
+    owner: Owner
+    task: Literal["binary"]
+    population: Population
+    label: Label
+    features: tuple[Name, ...] = Field(min_length=1, description="Feature groups.")
+    exclude: tuple[Name, ...] = Field(default=(), description="Features of these groups that the model does not see.")
+    training: Training
+    gate: PromotionGate
+    baseline: Baseline
+    endpoint: Endpoint = Endpoint()
+
+    @model_validator(mode="after")
+    def _event_time_is_in_the_request(self) -> "ModelProduct":
+        population = self.population
+        if population.request.get(population.event_time) != "timestamp":
+            raise ValueError("population.event_time must be a timestamp among population.request")
+        return self
+
+    @property
+    def route(self) -> str:
+        """Path of the endpoint."""
+        return "/" + self.name.replace("_", "-")

@@ -1,0 +1,1 @@
+"""Feast's side of the platform: definitions, the features' one implementation, the offline store."""

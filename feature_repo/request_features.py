@@ -1,0 +1,50 @@
+"""The one implementation of request features: training, batch and the endpoint all call it."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import polars as pl
+
+from configs.features import RequestFeatures
+from feature_repo.aggregations import POLARS_TYPES
+
+_FIELD_TYPES: dict[str, pl.DataType] = {
+    "string": pl.String(),
+    "int64": pl.Int64(),
+    "float64": pl.Float64(),
+    "boolean": pl.Boolean(),
+    "date": pl.Date(),
+    "timestamp": pl.Datetime("us", "UTC"),
+}
+
+
+def with_request_features(groups: Iterable[RequestFeatures], frame: pl.DataFrame) -> pl.DataFrame:
+    """`frame`, which holds the request's fields and the features that the groups use, with their features added."""
+    for group in groups:
+        local = {
+            name: pl.col(time.of).dt.convert_time_zone(time.time_zone).dt.replace_time_zone(None)
+            for name, time in group.local_times.items()
+        }
+        features = {
+            name: pl.sql_expr(feature.expression).cast(POLARS_TYPES[feature.type])
+            for name, feature in group.features.items()
+        }
+        # A feature may be called like the field it passes on, so the local times only live while it is computed.
+        computed = frame.with_columns(**local).select(**features)
+        frame = frame.drop(*(name for name in features if name in frame.columns)).hstack(computed)
+    return frame
+
+
+def evaluate_columns(declaration: str, inputs: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """The features of one group for Feast's on-demand views: columns as lists in, columns as lists out.
+
+    `declaration` is the group as JSON; `inputs` also holds the features that it uses, perhaps as `view__feature`.
+    """
+    group = RequestFeatures.model_validate_json(declaration)
+    types: dict[str, pl.DataType] = {name: _FIELD_TYPES[kind] for name, kind in group.fields.items()}
+    frame = pl.DataFrame({name: pl.Series(inputs[name], dtype=types.get(name)) for name in [*group.fields, *_used(group)]})
+    return with_request_features([group], frame).select(list(group.features)).to_dict(as_series=False)
+
+
+def _used(group: RequestFeatures) -> list[str]:
+    return [feature for features in group.uses.values() for feature in features]

@@ -1,0 +1,48 @@
+"""The only place that spells an asset's key."""
+
+from dagster import AssetKey
+
+
+def raw_key(table: str) -> AssetKey:
+    """A table as received."""
+    return AssetKey(["raw", table])
+
+
+def curated_key(table: str) -> AssetKey:
+    """A fact or dimension table."""
+    return AssetKey(["curated", table])
+
+
+def features_key(group: str) -> AssetKey:
+    """The values of a feature group over all history."""
+    return AssetKey(["features", group])
+
+
+def feature_registry_key() -> AssetKey:
+    """The declared features as Feast knows them."""
+    return AssetKey(["features", "registry"])
+
+
+def online_store_key() -> AssetKey:
+    """The values that endpoints read."""
+    return AssetKey(["features", "online_store"])
+
+
+def training_set_key(product: str) -> AssetKey:
+    """The point-in-time training frame."""
+    return AssetKey(["models", product, "training_set"])
+
+
+def candidate_key(product: str) -> AssetKey:
+    """A trained model that has not passed the gate yet."""
+    return AssetKey(["models", product, "candidate"])
+
+
+def registered_version_key(product: str) -> AssetKey:
+    """A version in the model registry."""
+    return AssetKey(["models", product, "registered_version"])
+
+
+def predictions_key(product: str) -> AssetKey:
+    """The champion's scores for each day."""
+    return AssetKey(["predictions", product])

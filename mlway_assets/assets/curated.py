@@ -1,0 +1,74 @@
+"""Curated tables: the star schema, with its blocking checks."""
+
+from collections.abc import Iterable
+
+import dagster as dg
+
+from mlway_assets.asset_keys import curated_key, raw_key
+from mlway_assets.assets.raw import LAKE_POOL
+from mlway_assets.checks import CONTRACT, QUARANTINED_SHARE, contract_check, quarantined_share_check
+from mlway_assets.contracts import violations
+from mlway_assets.curation import CuratedTable, CuratedWrite, Table, curate
+from mlway_assets.metadata import Lineage, column_metadata, table_metadata
+from mlway_assets.partitions import selected_days
+from mlway_assets.resources import Platform
+
+
+def build_curated(tables: Iterable[CuratedTable], days: dg.PartitionsDefinition[str]) -> dg.Definitions:
+    """An asset for every curated table."""
+    return dg.Definitions(assets=[_curated_table(table, days) for table in tables])
+
+
+def table_key(table: Table) -> dg.AssetKey:
+    """The asset that writes a table of the lake."""
+    layer, name = table
+    return raw_key(name) if layer == "raw" else curated_key(name)
+
+
+def _curated_table(table: CuratedTable, days: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
+    key = curated_key(table.name)
+
+    @dg.asset(
+        key=key,
+        deps=[table_key(name) for name in table.inputs],
+        partitions_def=days if table.is_partitioned else None,
+        backfill_policy=dg.BackfillPolicy.single_run() if table.is_partitioned else None,
+        group_name="curated",
+        owners=[table.owner],
+        description=table.description,
+        kinds={"polars", "deltalake", "pandera"},
+        pool=LAKE_POOL,
+        metadata=column_metadata(table.columns, _lineage(table)),
+        check_specs=[
+            dg.AssetCheckSpec(CONTRACT, asset=key, blocking=True, description="The table's pandera contract."),
+            dg.AssetCheckSpec(
+                QUARANTINED_SHARE,
+                asset=key,
+                blocking=True,
+                description=f"At most {table.maximum_quarantined_share:.2%} of the rows may be quarantined.",
+            ),
+        ],
+    )
+    def curated_table(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:
+        written = curate(table, platform.lake, selected_days(context) if table.is_partitioned else [])
+        return _result(table, written)
+
+    return curated_table
+
+
+def _result(table: CuratedTable, written: CuratedWrite) -> dg.MaterializeResult:
+    rows = written.curated.rows
+    return dg.MaterializeResult(
+        metadata=table_metadata(len(rows), written.version)
+        | {"quarantined_rows": dg.MetadataValue.int(len(written.curated.quarantined))},
+        check_results=[
+            contract_check(violations(table.name, rows)),
+            quarantined_share_check(written.quarantined_share, table.maximum_quarantined_share),
+        ],
+    )
+
+
+def _lineage(table: CuratedTable) -> Lineage:
+    return {
+        column: [(table_key(name), original) for name, original in table.column_inputs(column)] for column in table.columns
+    }

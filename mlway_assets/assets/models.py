@@ -1,0 +1,151 @@
+"""Trained models: the training set, the candidate behind its gate, the registered version."""
+
+from collections.abc import Mapping
+
+import dagster as dg
+
+from configs.load import Project
+from configs.products import ModelProduct
+from mlway_assets.asset_keys import (
+    candidate_key,
+    curated_key,
+    feature_registry_key,
+    features_key,
+    registered_version_key,
+    training_set_key,
+)
+from mlway_assets.assets.raw import LAKE_POOL
+from mlway_assets.checks import GATE, gate_check
+from mlway_assets.compute.plots import candidate_plots
+from mlway_assets.metadata import Lineage, column_metadata, picture, table_metadata
+from mlway_assets.models import LoggedCandidate, judge, register_candidate, train_candidate
+from mlway_assets.resources import Platform
+from mlway_assets.training_sets import LAYER, build_training_set
+
+RUN_ID = "mlflow_run_id"
+DATA_VERSIONS = "data_versions"
+
+
+def build_models(project: Project) -> dg.Definitions:
+    """The assets of every product, from its training set to its registered version."""
+    products = project.products.values()
+    return dg.Definitions(
+        assets=[
+            build(product, project)
+            for product in products
+            for build in (_training_set, _candidate, _registered_version)
+        ],
+        asset_checks=[_gate(product) for product in products],
+    )
+
+
+def _training_set(product: ModelProduct, project: Project) -> dg.AssetsDefinition:
+    groups = [features_key(group.name) for group in project.table_groups(product)]
+
+    @dg.asset(
+        key=training_set_key(product.name),
+        deps=[*groups, feature_registry_key(), curated_key(product.population.table)],
+        group_name="models",
+        owners=[product.owner],
+        description=f"Labelled rows of {product.name} with every feature as known at the horizon.",
+        kinds={"feast", "polars", "deltalake"},
+        pool=LAKE_POOL,
+        metadata=column_metadata(product.population.request | project.model_features(product), _lineage(product, project)),
+    )
+    def training_set(platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:
+        built = build_training_set(product, platform)
+        version = platform.lake.replace(LAYER, product.name, built.frame)
+        return dg.MaterializeResult(
+            metadata=table_metadata(len(built.frame), version)
+            | {
+                DATA_VERSIONS: dg.MetadataValue.json(built.versions),
+                "feature_definitions": dg.MetadataValue.text(built.definitions_hash),
+            }
+        )
+
+    return training_set
+
+
+def _candidate(product: ModelProduct, project: Project) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=candidate_key(product.name),
+        deps=[training_set_key(product.name)],
+        group_name="models",
+        owners=[product.owner],
+        description=f"A trained model of {product.name}, logged in MLflow, that has yet to pass the gate.",
+        kinds={"lightgbm", "mlflow"},
+        pool=f"train_{product.name}",
+    )
+    def candidate(
+        context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
+    ) -> dg.MaterializeResult:
+        versions = _latest_metadata(context.instance, training_set_key(product.name))[DATA_VERSIONS].value
+        return _candidate_result(train_candidate(product, platform, versions))
+
+    return candidate
+
+
+def _gate(product: ModelProduct) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=candidate_key(product.name),
+        name=GATE,
+        blocking=True,
+        description="The candidate reaches the minimum and is no worse than the champion on the same validation rows.",
+    )
+    def gate(context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
+        return gate_check(judge(product, platform, _candidate_run(context.instance, product)))
+
+    return gate
+
+
+def _registered_version(product: ModelProduct, project: Project) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=registered_version_key(product.name),
+        deps=[candidate_key(product.name)],
+        group_name="models",
+        owners=[product.owner],
+        description=f"The candidate of {product.name} in the model registry, once it has passed the gate.",
+        kinds={"mlflow"},
+        pool=f"train_{product.name}",
+    )
+    def registered_version(
+        context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
+    ) -> dg.MaterializeResult:
+        version = register_candidate(product, platform, _candidate_run(context.instance, product))
+        return dg.MaterializeResult(
+            metadata={"version": version.version, "digest": version.digest, RUN_ID: version.run_id}
+        )
+
+    return registered_version
+
+
+def _candidate_result(logged: LoggedCandidate) -> dg.MaterializeResult:
+    figures = candidate_plots(logged.candidate)
+    return dg.MaterializeResult(
+        metadata={
+            RUN_ID: dg.MetadataValue.text(logged.run_id),
+            "rounds": dg.MetadataValue.int(logged.candidate.rounds),
+            **{name: dg.MetadataValue.float(value) for name, value in logged.candidate.metrics.items()},
+            **{name: picture(figure) for name, figure in figures.items()},
+        }
+    )
+
+
+def _candidate_run(instance: dg.DagsterInstance, product: ModelProduct) -> str:
+    return str(_latest_metadata(instance, candidate_key(product.name))[RUN_ID].value)
+
+
+def _latest_metadata(instance: dg.DagsterInstance, key: dg.AssetKey) -> Mapping[str, dg.MetadataValue]:
+    event = instance.get_latest_materialization_event(key)
+    if event is None or event.asset_materialization is None:
+        raise dg.Failure(f"{key.to_user_string()} has never been materialized. Materialize it first.")
+    return event.asset_materialization.metadata
+
+
+def _lineage(product: ModelProduct, project: Project) -> Lineage:
+    return {
+        name: [(features_key(group.name), name)]
+        for group in project.table_groups(product)
+        for name in group.types
+        if name not in product.exclude
+    }

@@ -1,0 +1,69 @@
+"""Raw tables: one asset for each declared source table, as received."""
+
+from collections.abc import Mapping
+from datetime import date
+
+import dagster as dg
+
+from configs.sources import Source
+from mlway_assets.asset_keys import raw_key
+from mlway_assets.ingest import Ingested, ingest_days, ingest_snapshot
+from mlway_assets.metadata import column_metadata, table_metadata
+from mlway_assets.partitions import selected_days
+from mlway_assets.resources import Platform
+from mlway_assets.sources.build import build_reader
+from mlway_assets.sources.reading import SourceError
+
+LAKE_POOL = "lake"
+STAMPS = {"ingested_at": "timestamp", "ingested_from": "string"}
+
+
+def build_raw(sources: Mapping[str, Source], days: dg.PartitionsDefinition[str]) -> dg.Definitions:
+    """An asset for every table of every source."""
+    return dg.Definitions(
+        assets=[_raw_table(source, table, days) for source in sources.values() for table in source.tables]
+    )
+
+
+def _raw_table(source: Source, name: str, days: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
+    table = source.tables[name]
+
+    @dg.asset(
+        key=raw_key(name),
+        partitions_def=days if table.is_partitioned else None,
+        backfill_policy=dg.BackfillPolicy.single_run() if table.is_partitioned else None,
+        group_name="raw",
+        owners=[source.owner],
+        description=f"{table.description}\n\nSource: {source.description}",
+        kinds={source.kind, "deltalake"},
+        pool=LAKE_POOL,
+        metadata=column_metadata(table.columns | STAMPS, {}),
+    )
+    def raw_table(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:
+        reader, now = build_reader(source, name), platform.clock.now()
+        if not table.is_partitioned:
+            return _result(ingest_snapshot(reader, platform.lake, name, now))
+        ingested = ingest_days(reader, platform.lake, name, selected_days(context), now)
+        if ingested.failures:
+            _report_good_days(context, ingested)
+            raise _failure(ingested.failures)
+        return _result(ingested)
+
+    return raw_table
+
+
+def _result(ingested: Ingested) -> dg.MaterializeResult:
+    return dg.MaterializeResult(metadata=table_metadata(len(ingested.frame), ingested.version))
+
+
+def _report_good_days(context: dg.AssetExecutionContext, ingested: Ingested) -> None:
+    for day in ingested.days:
+        context.log_event(dg.AssetMaterialization(context.asset_key, partition=day.isoformat()))
+
+
+def _failure(failures: Mapping[date, SourceError]) -> dg.Failure:
+    lines = [f"{day}: {error}" for day, error in sorted(failures.items())[:20]]
+    return dg.Failure(
+        description=f"{len(failures)} days could not be read; the others were written.\n" + "\n".join(lines),
+        allow_retries=False,
+    )

@@ -1,0 +1,53 @@
+"""The champion's scores for a day's rows, in the lake."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import polars as pl
+
+from configs.products import ModelProduct
+from feature_repo.objects import service_name
+from feature_repo.offline_store import TIMESTAMP_SUFFIX
+from feature_repo.store import open_store
+from mlway_assets.compute.population import rows_to_score
+from mlway_assets.resources import Platform
+from serving.scoring import load_model
+
+LAYER = "predictions"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The frame written, its version in the lake, and the model that scored it."""
+
+    frame: pl.DataFrame
+    version: int
+    model_version: int
+
+
+def score_days(product: ModelProduct, platform: Platform, days: Sequence[date]) -> Scored:
+    """Score every row of these days and replace them in the product's predictions.
+
+    Columns: `event_day`, the request's fields, `event_timestamp` (features are as of then), `score`, `model_version`,
+    `model_digest`, and `VIEW__event_timestamp` for each feature view. Raises MissingChampionError.
+    """
+    champion = platform.registry.require_champion(product.name)
+    rows = platform.lake.scan_days("curated", product.population.table, days)
+    store = open_store(platform.environment)
+    job = store.get_historical_features(
+        entity_df=rows_to_score(product, rows, platform.clock.now()).collect(),
+        features=store.get_feature_service(service_name(product)),
+    )
+    features = job.to_polars(with_timestamps=True)
+    scores = load_model(champion.folder, champion.digest).score(features)
+    frame = features.select(
+        "event_day",
+        *product.population.request,
+        "event_timestamp",
+        pl.Series("score", scores, dtype=pl.Float64),
+        pl.lit(champion.version, pl.Int64).alias("model_version"),
+        pl.lit(champion.digest).alias("model_digest"),
+        f"^.*{TIMESTAMP_SUFFIX}$",
+    )
+    return Scored(frame, platform.lake.replace_days(LAYER, product.name, frame, days), champion.version)

@@ -1,0 +1,45 @@
+"""Results of asset checks: what was seen beside what was expected."""
+
+import dagster as dg
+
+from mlway_assets.compute.gate import GateRule
+
+CONTRACT = "contract"
+GATE = "gate"
+QUARANTINED_SHARE = "quarantined_share"
+
+
+def contract_check(broken: list[dict[str, str]]) -> dg.AssetCheckResult:
+    """Passes when the table's pandera contract holds for every row."""
+    return dg.AssetCheckResult(
+        check_name=CONTRACT,
+        passed=not broken,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description="Every row keeps the contract." if not broken else f"{len(broken)} or more rows break the contract.",
+        metadata={"violations": dg.MetadataValue.json(broken)},
+    )
+
+
+def quarantined_share_check(share: float, maximum: float) -> dg.AssetCheckResult:
+    """Passes when no more than the stated share of rows was quarantined."""
+    return dg.AssetCheckResult(
+        check_name=QUARANTINED_SHARE,
+        passed=share <= maximum,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=f"{share:.4%} of the rows were quarantined; at most {maximum:.4%} may be.",
+        metadata={"share": share, "maximum": maximum},
+    )
+
+
+def gate_check(rules: list[GateRule]) -> dg.AssetCheckResult:
+    """Passes when the candidate meets every rule."""
+    rows = [f"| {rule.name} | {rule.seen:.4f} | {rule.at_least:.4f} | {'yes' if rule.is_met else 'no'} |" for rule in rules]
+    table = "\n".join(["| rule | seen | at least | met |", "|---|---|---|---|", *rows])
+    broken = [rule.name for rule in rules if not rule.is_met]
+    return dg.AssetCheckResult(
+        check_name=GATE,
+        passed=not broken,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=f"Not met: {'; '.join(broken)}." if broken else "Every rule is met.",
+        metadata={"rules": dg.MetadataValue.md(table)},
+    )

@@ -1,0 +1,171 @@
+"""pandera contracts of the curated tables. A contract holds for every row that was not quarantined."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from configs.errors import MlwayError
+
+if TYPE_CHECKING:
+    import pandera.polars as pa
+    import polars as pl
+
+
+class UnknownContractError(MlwayError):
+    """A table has no contract."""
+
+    def __init__(self, table: str) -> None:
+        super().__init__(f"No contract is declared for {table!r}. Known: {', '.join(sorted(_CONTRACTS))}.")
+
+
+def contract_for(table: str) -> "pa.DataFrameSchema":
+    """The contract of a curated table. Raises UnknownContractError."""
+    if table not in _CONTRACTS:
+        raise UnknownContractError(table)
+    return _CONTRACTS[table]()
+
+
+def violations(table: str, frame: "pl.DataFrame", limit: int = 20) -> list[dict[str, str]]:
+    """What in `frame` breaks the table's contract, at most `limit` cases; empty when it holds."""
+    import pandera.errors
+
+    try:
+        contract_for(table).validate(frame, lazy=True)
+    except pandera.errors.SchemaErrors as error:
+        cases = error.failure_cases.head(limit)
+        return [{name: str(value) for name, value in case.items()} for case in cases.iter_rows(named=True)]
+    return []
+
+
+def _moment() -> "pl.DataType":
+    import polars as pl
+
+    return pl.Datetime("us", "UTC")
+
+
+def _fact_flights() -> "pa.DataFrameSchema":
+    import pandera.polars as pa
+    import polars as pl
+
+    known_after = pa.Check(
+        lambda data: data.lazyframe.select(
+            (pl.col("outcome") == "cancelled") | (pl.col("departure_known_at") == pl.col("actual_departure"))
+        ),
+        name="a departure is known when it happens",
+    )
+    labels_known = pa.Check(
+        lambda data: data.lazyframe.select(
+            (pl.col("outcome") != "arrived") | (pl.col("arrival_known_at") == pl.col("actual_arrival"))
+        ),
+        name="an arrival is known when it happens",
+    )
+    in_order = pa.Check(
+        lambda data: data.lazyframe.select(pl.col("scheduled_departure") < pl.col("scheduled_arrival")),
+        name="arrival is scheduled after departure",
+    )
+    return pa.DataFrameSchema(
+        {
+            "event_day": pa.Column(pl.Date),
+            "carrier": pa.Column(pl.String, pa.Check.str_length(2, 3)),
+            "flight": pa.Column(pl.Int64, pa.Check.gt(0)),
+            "tailnum": pa.Column(pl.String, nullable=True),
+            "origin": pa.Column(pl.String, pa.Check.str_length(3, 3)),
+            "dest": pa.Column(pl.String, pa.Check.str_length(3, 3)),
+            "distance_miles": pa.Column(pl.Int64, pa.Check.in_range(1, 12_000)),
+            "scheduled_departure": pa.Column(_moment()),
+            "scheduled_arrival": pa.Column(_moment()),
+            "actual_departure": pa.Column(_moment(), nullable=True),
+            "actual_arrival": pa.Column(_moment(), nullable=True),
+            "departure_delay_minutes": pa.Column(pl.Int64, pa.Check.in_range(-180, 2_880), nullable=True),
+            "arrival_delay_minutes": pa.Column(pl.Int64, pa.Check.in_range(-360, 2_880), nullable=True),
+            "air_time_minutes": pa.Column(pl.Int64, pa.Check.in_range(1, 1_200), nullable=True),
+            "outcome": pa.Column(pl.String, pa.Check.isin(["arrived", "cancelled", "diverted"])),
+            "departure_known_at": pa.Column(_moment()),
+            "arrival_known_at": pa.Column(_moment()),
+        },
+        checks=[known_after, labels_known, in_order],
+        unique=["carrier", "flight", "origin", "dest", "scheduled_departure"],
+        strict=True,
+    )
+
+
+def _fact_weather() -> "pa.DataFrameSchema":
+    import pandera.polars as pa
+    import polars as pl
+
+    def measured(low: float, high: float) -> "pa.Column":
+        return pa.Column(pl.Float64, pa.Check.in_range(low, high), nullable=True)
+
+    return pa.DataFrameSchema(
+        {
+            "event_day": pa.Column(pl.Date),
+            "origin": pa.Column(pl.String, pa.Check.str_length(3, 3)),
+            "observed_at": pa.Column(_moment()),
+            "known_at": pa.Column(_moment()),
+            "temperature_fahrenheit": measured(-60, 130),
+            "dew_point_fahrenheit": measured(-80, 100),
+            "relative_humidity_percent": measured(0, 100),
+            "wind_direction_degrees": pa.Column(pl.Int64, pa.Check.in_range(0, 360), nullable=True),
+            "wind_speed_mph": measured(0, 250),
+            "wind_gust_mph": measured(0, 250),
+            "precipitation_inches": measured(0, 20),
+            "pressure_millibars": measured(850, 1_100),
+            "visibility_miles": measured(0, 100),
+        },
+        unique=["origin", "observed_at"],
+        strict=True,
+    )
+
+
+def _dim_aircraft() -> "pa.DataFrameSchema":
+    import pandera.polars as pa
+    import polars as pl
+
+    return pa.DataFrameSchema(
+        {
+            "tailnum": pa.Column(pl.String, unique=True),
+            "year_built": pa.Column(pl.Int64, pa.Check.in_range(1903, 2100), nullable=True),
+            "type": pa.Column(pl.String, nullable=True),
+            "manufacturer": pa.Column(pl.String, nullable=True),
+            "model": pa.Column(pl.String, nullable=True),
+            "engines": pa.Column(pl.Int64, pa.Check.in_range(1, 8), nullable=True),
+            "seats": pa.Column(pl.Int64, pa.Check.in_range(1, 1_000), nullable=True),
+            "engine": pa.Column(pl.String, nullable=True),
+        },
+        strict=True,
+    )
+
+
+def _dim_airport() -> "pa.DataFrameSchema":
+    import pandera.polars as pa
+    import polars as pl
+
+    return pa.DataFrameSchema(
+        {
+            "airport": pa.Column(pl.String, pa.Check.str_length(3, 4), unique=True),
+            "name": pa.Column(pl.String, nullable=True),
+            "latitude": pa.Column(pl.Float64, pa.Check.in_range(-90, 90)),
+            "longitude": pa.Column(pl.Float64, pa.Check.in_range(-180, 180)),
+            "altitude_feet": pa.Column(pl.Int64, pa.Check.in_range(-1_500, 20_000), nullable=True),
+            "time_zone": pa.Column(pl.String, pa.Check.str_contains("/")),
+        },
+        strict=True,
+    )
+
+
+def _dim_carrier() -> "pa.DataFrameSchema":
+    import pandera.polars as pa
+    import polars as pl
+
+    return pa.DataFrameSchema(
+        {"carrier": pa.Column(pl.String, pa.Check.str_length(2, 3), unique=True), "name": pa.Column(pl.String)},
+        strict=True,
+    )
+
+
+_CONTRACTS: dict[str, Callable[[], "pa.DataFrameSchema"]] = {
+    "fact_flights": _fact_flights,
+    "fact_weather": _fact_weather,
+    "dim_aircraft": _dim_aircraft,
+    "dim_airport": _dim_airport,
+    "dim_carrier": _dim_carrier,
+}

@@ -1,0 +1,166 @@
+"""The curated tables: what each is made from, by which function, and how many rows it may quarantine."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date
+
+import polars as pl
+
+from mlway_assets.compute import dimensions, flights, weather
+from mlway_assets.compute.quarantine import Curated
+from mlway_assets.lake import Lake
+
+Table = tuple[str, str]
+"""Layer and name."""
+
+
+@dataclass(frozen=True)
+class CuratedTable:
+    """One table of the star schema."""
+
+    name: str
+    description: str
+    owner: str
+    curate: Callable[..., Curated]
+    columns: Mapping[str, pl.DataType]
+    partitioned_inputs: tuple[Table, ...] = ()
+    whole_inputs: tuple[Table, ...] = ()
+    maximum_quarantined_share: float = 0.001
+    lineage: Mapping[str, tuple[str, ...]] | None = None
+
+    @property
+    def is_partitioned(self) -> bool:
+        """Whether the table is kept by event day."""
+        return bool(self.partitioned_inputs)
+
+    @property
+    def inputs(self) -> tuple[Table, ...]:
+        """All tables it is made from; the function takes them in this order."""
+        return self.partitioned_inputs + self.whole_inputs
+
+    def column_inputs(self, column: str) -> list[tuple[Table, str]]:
+        """The columns of the first input that a column is made from; by default the one of the same name."""
+        names = (self.lineage or {}).get(column, (column,))
+        return [(self.inputs[0], name) for name in names]
+
+
+OWNER = "team:data-platform"
+_DEPARTURE = ("year", "month", "day", "sched_dep_time")
+_ARRIVAL = (*_DEPARTURE, "sched_arr_time", "dest")
+
+CURATED_TABLES = {
+    table.name: table
+    for table in (
+        CuratedTable(
+            "fact_flights",
+            "One row per scheduled departure, in UTC, each value with the moment at which it became known.",
+            OWNER,
+            flights.curate_flights,
+            flights.SCHEMA,
+            partitioned_inputs=(("raw", "flights"),),
+            whole_inputs=(("curated", "dim_airport"),),
+            lineage={
+                "event_day": ("year", "month", "day"),
+                "distance_miles": ("distance",),
+                "scheduled_departure": _DEPARTURE,
+                "scheduled_arrival": _ARRIVAL,
+                "actual_departure": (*_DEPARTURE, "dep_delay"),
+                "actual_arrival": (*_ARRIVAL, "arr_delay"),
+                "departure_delay_minutes": ("dep_delay",),
+                "arrival_delay_minutes": ("arr_delay",),
+                "air_time_minutes": ("air_time",),
+                "outcome": ("dep_time", "arr_delay"),
+                "departure_known_at": (*_DEPARTURE, "dep_delay", "dep_time"),
+                "arrival_known_at": (*_ARRIVAL, "arr_delay", "dep_time"),
+            },
+        ),
+        CuratedTable(
+            "fact_weather",
+            "One row per origin and hour; an observation is known when its hour has ended.",
+            OWNER,
+            weather.curate_weather,
+            weather.SCHEMA,
+            partitioned_inputs=(("raw", "weather"),),
+            lineage={
+                "event_day": ("year", "month", "day"),
+                "observed_at": ("time_hour",),
+                "known_at": ("time_hour",),
+                "temperature_fahrenheit": ("temp",),
+                "dew_point_fahrenheit": ("dewp",),
+                "relative_humidity_percent": ("humid",),
+                "wind_direction_degrees": ("wind_dir",),
+                "wind_speed_mph": ("wind_speed",),
+                "wind_gust_mph": ("wind_gust",),
+                "precipitation_inches": ("precip",),
+                "pressure_millibars": ("pressure",),
+                "visibility_miles": ("visib",),
+            },
+        ),
+        CuratedTable(
+            "dim_aircraft",
+            "Aircraft by tail number.",
+            OWNER,
+            dimensions.curate_aircraft,
+            dimensions.AIRCRAFT_SCHEMA,
+            whole_inputs=(("raw", "planes"),),
+            lineage={"year_built": ("year",)},
+        ),
+        CuratedTable(
+            "dim_airport",
+            "Airports by FAA code, with place and time zone.",
+            OWNER,
+            dimensions.curate_airports,
+            dimensions.AIRPORT_SCHEMA,
+            whole_inputs=(("raw", "airports"), ("raw", "airports_supplement")),
+            maximum_quarantined_share=0.01,
+            lineage={
+                "airport": ("faa",),
+                "latitude": ("lat",),
+                "longitude": ("lon",),
+                "altitude_feet": ("alt",),
+                "time_zone": ("tzone",),
+            },
+        ),
+        CuratedTable(
+            "dim_carrier",
+            "Carriers by code.",
+            OWNER,
+            dimensions.curate_carriers,
+            dimensions.CARRIER_SCHEMA,
+            whole_inputs=(("raw", "airlines"),),
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class CuratedWrite:
+    """What was written: the rows, those quarantined, and the table's new version."""
+
+    curated: Curated
+    version: int
+
+    @property
+    def quarantined_share(self) -> float:
+        """Quarantined rows among all."""
+        total = len(self.curated.rows) + len(self.curated.quarantined)
+        return len(self.curated.quarantined) / total if total else 0.0
+
+
+def curate(table: CuratedTable, lake: Lake, days: list[date]) -> CuratedWrite:
+    """Curate and write `days` of a partitioned table, or the whole of another.
+
+    The quarantine is written first: should the second commit never happen, the next run does both again.
+    """
+    frames = [lake.scan_days(layer, name, days).collect() for layer, name in table.partitioned_inputs]
+    frames += [lake.scan(layer, name).collect() for layer, name in table.whole_inputs]
+    curated = table.curate(*(_as_received(frame) for frame in frames))
+    if table.is_partitioned:
+        lake.replace_days("quarantine", table.name, curated.quarantined, days)
+        return CuratedWrite(curated, lake.replace_days("curated", table.name, curated.rows, days))
+    lake.replace("quarantine", table.name, curated.quarantined)
+    return CuratedWrite(curated, lake.replace("curated", table.name, curated.rows))
+
+
+def _as_received(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.drop("ingested_at", "ingested_from", strict=False)

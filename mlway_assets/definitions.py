@@ -1,0 +1,33 @@
+"""The code location: a table of contents."""
+
+import dagster as dg
+
+from mlway_assets.assets.curated import build_curated
+from mlway_assets.assets.features import build_features
+from mlway_assets.assets.models import build_models
+from mlway_assets.assets.predictions import build_predictions
+from mlway_assets.assets.raw import build_raw
+from mlway_assets.curation import CURATED_TABLES
+from mlway_assets.jobs import build_jobs
+from mlway_assets.partitions import build_days
+from mlway_assets.resources import Platform, open_platform
+
+
+def build_definitions(platform: Platform) -> dg.Definitions:
+    """Everything, for one environment."""
+    project, days = platform.project, build_days(platform.environment.days)
+    return dg.Definitions.merge(
+        build_raw(project.sources, days),
+        build_curated(CURATED_TABLES.values(), days),
+        build_features(project),
+        build_models(project),
+        build_predictions(project, days),
+        build_jobs(platform, days),
+        dg.Definitions(resources={"platform": platform}, executor=dg.in_process_executor),
+    )
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """What Dagster loads, in the environment of MLWAY_ENVIRONMENT."""
+    return build_definitions(open_platform())

@@ -1,0 +1,50 @@
+"""Jobs and the daily schedule."""
+
+from datetime import timedelta
+
+import dagster as dg
+
+from mlway_assets.resources import Platform
+
+INGEST, TRAIN, PREDICT = "ingest", "train", "predict"
+
+
+def build_jobs(platform: Platform, days: dg.DailyPartitionsDefinition) -> dg.Definitions:
+    """`ingest` fills the lake and the feature store, `train` brings a candidate to the registry, `predict` scores days."""
+    groups = dg.AssetSelection.groups
+    ingest = dg.define_asset_job(
+        INGEST,
+        groups("raw", "curated", "features"),
+        description="From the sources to the online store.",
+        executor_def=dg.in_process_executor,
+    )
+    train = dg.define_asset_job(
+        TRAIN,
+        groups("models"),
+        description="From the training set to a registered version.",
+        executor_def=dg.in_process_executor,
+    )
+    predict = dg.define_asset_job(
+        PREDICT,
+        groups("predictions"),
+        description="The champion's scores of the selected days.",
+        executor_def=dg.in_process_executor,
+    )
+    return dg.Definitions(jobs=[ingest, train, predict], schedules=[_daily(platform, days)])
+
+
+def _daily(platform: Platform, days: dg.DailyPartitionsDefinition) -> dg.ScheduleDefinition:
+    @dg.schedule(
+        job_name=INGEST,
+        cron_schedule="0 5 * * *",
+        execution_timezone="UTC",
+        description="Each morning: the day before, by the environment's clock.",
+        default_status=dg.DefaultScheduleStatus.STOPPED,
+    )
+    def daily_ingest(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        day = (platform.clock.now() - timedelta(days=1)).date().isoformat()
+        if not days.has_partition_key(day):
+            return dg.SkipReason(f"{day} is not a day that this environment keeps.")
+        return dg.RunRequest(run_key=day, partition_key=day)
+
+    return daily_ingest

@@ -1,0 +1,87 @@
+"""A candidate's way to the registry: trained from a training set, judged by the gate, registered, promoted."""
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from configs.errors import MlwayError
+from configs.products import ModelProduct
+from feature_repo.objects import definitions_hash, service_name
+from mlway_assets.compute.evaluation import binary_metrics
+from mlway_assets.compute.gate import GateRule, gate_rules
+from mlway_assets.compute.plots import candidate_plots
+from mlway_assets.compute.population import LABEL, part_of
+from mlway_assets.compute.training import Candidate, train
+from mlway_assets.registry import ModelVersion, git_commit
+from mlway_assets.resources import Platform
+from mlway_assets.training_sets import LAYER
+from serving.scoring import feature_matrix, load_model
+
+EXAMPLE_ROWS = 5
+
+
+class GateError(MlwayError):
+    """A candidate did not pass the gate."""
+
+    def __init__(self, run_id: str, broken: list[GateRule]) -> None:
+        reasons = "; ".join(f"{rule.name}: {rule.seen:.4f} < {rule.at_least:.4f}" for rule in broken)
+        super().__init__(
+            f"The candidate of run {run_id} is not registered: {reasons}.\n"
+            "Hint: train a better one, or change `gate` in the product's file."
+        )
+
+
+@dataclass(frozen=True)
+class LoggedCandidate:
+    """A candidate and the MLflow run that holds it."""
+
+    candidate: Candidate
+    run_id: str
+
+
+def train_candidate(product: ModelProduct, platform: Platform, data_versions: dict[str, int]) -> LoggedCandidate:
+    """Train on the newest training set and log the candidate with the versions of all data read."""
+    version = platform.lake.version(LAYER, product.name)
+    frame = platform.lake.scan(LAYER, product.name, version).collect()
+    features = platform.project.model_features(product)
+    candidate = train(product, features, frame)
+    tags = {
+        "mlway.data_versions": json.dumps(data_versions | {f"{LAYER}/{product.name}": version}, sort_keys=True),
+        "mlway.feature_service": service_name(product),
+        "mlway.feature_definitions": definitions_hash(platform.project, product),
+        "mlway.git_commit": git_commit(),
+    }
+    parameters = product.training.parameters | {"algorithm": product.training.algorithm, "seed": product.training.seed}
+    example = feature_matrix(frame.head(EXAMPLE_ROWS), candidate.contract)
+    run_id = platform.registry.log_candidate(candidate, parameters, tags, candidate_plots(candidate), example)
+    return LoggedCandidate(candidate, run_id)
+
+
+def judge(product: ModelProduct, platform: Platform, run_id: str) -> list[GateRule]:
+    """The gate's rules for the candidate of `run_id`: it and the champion are measured on the same validation rows."""
+    frame = part_of(platform.lake.scan(LAYER, product.name).collect(), product, "validate")
+    candidate = load_model(platform.registry.run_folder(run_id))
+    champion = platform.registry.champion(product.name)
+    measured = None if champion is None else _metrics(frame, load_model(champion.folder, champion.digest).score(frame))
+    return gate_rules(product.gate, _metrics(frame, candidate.score(frame)), measured)
+
+
+def register_candidate(product: ModelProduct, platform: Platform, run_id: str) -> ModelVersion:
+    """Register the candidate as challenger; in an environment that says so, the first one becomes champion.
+
+    Judges again: the check that blocks a bad candidate only does so within its own run. Raises GateError.
+    """
+    broken = [rule for rule in judge(product, platform, run_id) if not rule.is_met]
+    if broken:
+        raise GateError(run_id, broken)
+    version = platform.registry.register(product.name, run_id)
+    is_automatic = platform.environment.promotion.first_version == "automatic"
+    if is_automatic and platform.registry.champion(product.name) is None:
+        platform.registry.promote(product.name, version.version)
+    return version
+
+
+def _metrics(frame: pl.DataFrame, scores: np.ndarray) -> dict[str, float]:
+    return binary_metrics(frame[LABEL].cast(pl.Float64).to_numpy(), scores)

@@ -1,0 +1,217 @@
+"""Experiment tracking and the model registry, kept by MLflow; the registered files, kept in the model store.
+
+A version's files are copied to `MODEL_STORE/PRODUCT/VERSION/`, from which endpoints load them without MLflow.
+"""
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from configs.environments import Environment
+from configs.errors import MlwayError
+from configs.load import PROJECT_ROOT
+from serving.scoring import CONTRACT_FILE, MODEL_FILE, model_digest, write_model
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure
+    from mlflow import MlflowClient
+    from numpy.typing import NDArray
+
+    from mlway_assets.compute.training import Candidate
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+DIGEST_TAG = "mlway.digest"
+SCORING_FOLDER = "scoring"
+
+
+class MissingChampionError(MlwayError):
+    """A product has no champion."""
+
+    def __init__(self, product: str) -> None:
+        super().__init__(f"{product!r} has no champion yet.\nHint: run `mlway materialize train`.")
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A registered version: where its files are and what they must hash to."""
+
+    product: str
+    version: int
+    digest: str
+    run_id: str
+    folder: Path
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Registry:
+    """One environment's runs and registered models."""
+
+    environment: Environment
+
+    @cached_property
+    def client(self) -> "MlflowClient":
+        """MLflow's client. The first use of a new database creates its tables."""
+        import os
+
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        import mlflow
+
+        uri = self.environment.experiments.tracking_uri
+        if uri.startswith("sqlite:///"):
+            Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_registry_uri(uri)
+        return mlflow.MlflowClient(uri, uri)
+
+    def log_candidate(
+        self,
+        candidate: "Candidate",
+        parameters: Mapping[str, object],
+        tags: Mapping[str, str],
+        figures: Mapping[str, "Figure"],
+        example: "NDArray[np.float64]",
+    ) -> str:
+        """Record a trained candidate with all that made it; returns the run's id."""
+        client = self.client
+        import mlflow
+
+        product = candidate.contract.product
+        experiment = self._experiment(product)
+        self._close_abandoned_runs(experiment)
+        with mlflow.start_run(experiment_id=experiment, tags=dict(tags)) as run, tempfile.TemporaryDirectory() as folder:
+            digest = write_model(candidate.model_text, candidate.contract, Path(folder) / SCORING_FOLDER)
+            mlflow.log_params({**parameters, "rounds_used": candidate.rounds})
+            mlflow.log_metrics(candidate.metrics)
+            mlflow.set_tag(DIGEST_TAG, digest)
+            for name, figure in figures.items():
+                mlflow.log_figure(figure, f"plots/{name}.png")
+            mlflow.log_artifacts(folder)
+            _log_flavor(candidate, example)
+        assert client is self.client
+        return str(run.info.run_id)
+
+    def register(self, product: str, run_id: str) -> ModelVersion:
+        """The run's version in the registry, made if it is not there yet, with its files in the model store.
+
+        It becomes the challenger. Safe to repeat: a registration that was cut off is completed.
+        """
+        client = self.client
+        self._ensure_registered_model(product)
+        found = client.search_model_versions(f"name='{product}' and run_id='{run_id}'")
+        version = found[0] if found else client.create_model_version(product, f"runs:/{run_id}/model", run_id)
+        digest = client.get_run(run_id).data.tags[DIGEST_TAG]
+        self._publish(product, int(version.version), run_id, digest)
+        client.set_model_version_tag(product, version.version, DIGEST_TAG, digest)
+        client.set_registered_model_alias(product, CHALLENGER, version.version)
+        return self._describe(client.get_model_version(product, version.version))
+
+    def promote(self, product: str, version: int) -> None:
+        """Make `version` the champion."""
+        self.client.set_registered_model_alias(product, CHAMPION, str(version))
+
+    def champion(self, product: str) -> ModelVersion | None:
+        """The version that answers, or None before the first one."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self._describe(self.client.get_model_version_by_alias(product, CHAMPION))
+        except MlflowException as error:
+            # MLflow answers RESOURCE_DOES_NOT_EXIST for a model, and INVALID_PARAMETER_VALUE for an alias, that is not there.
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
+
+    def require_champion(self, product: str) -> ModelVersion:
+        """The version that answers. Raises MissingChampionError."""
+        champion = self.champion(product)
+        if champion is None:
+            raise MissingChampionError(product)
+        return champion
+
+    def run_folder(self, run_id: str) -> Path:
+        """A local copy of a run's scoring files."""
+        import mlflow
+
+        return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=SCORING_FOLDER, tracking_uri=self.environment.experiments.tracking_uri))
+
+    def _experiment(self, product: str) -> str:
+        found = self.client.get_experiment_by_name(product)
+        if found is not None:
+            return str(found.experiment_id)
+        location = Path(self.environment.experiments.artifacts) / product
+        return str(self.client.create_experiment(product, artifact_location=location.as_uri()))
+
+    def _close_abandoned_runs(self, experiment: str) -> None:
+        # Trainings of a product run one at a time, so a run that still counts as running was killed.
+        for run in self.client.search_runs([experiment], "attributes.status = 'RUNNING'"):
+            self.client.set_terminated(run.info.run_id, "KILLED")
+
+    def _ensure_registered_model(self, product: str) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.create_registered_model(product)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+    def _publish(self, product: str, version: int, run_id: str, digest: str) -> None:
+        target = self._folder(product, version)
+        if target.is_dir() and model_digest(target) == digest:
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".publishing-") as temporary:
+            ready = Path(temporary) / "files"
+            ready.mkdir()
+            source = self.run_folder(run_id)
+            for name in (MODEL_FILE, CONTRACT_FILE):
+                shutil.copyfile(source / name, ready / name)
+            if target.exists():
+                shutil.rmtree(target)
+            ready.rename(target)
+
+    def _folder(self, product: str, version: int) -> Path:
+        return Path(self.environment.model_store) / product / str(version)
+
+    def _describe(self, found: Any) -> ModelVersion:
+        version = int(found.version)
+        metrics = self.client.get_run(found.run_id).data.metrics
+        return ModelVersion(
+            found.name, version, found.tags.get(DIGEST_TAG, ""), found.run_id, self._folder(found.name, version), metrics
+        )
+
+
+def git_commit() -> str:
+    """The commit of the working tree, marked when it differs; `unknown` outside a repository."""
+    try:
+        commit = _git("rev-parse", "HEAD")
+        return commit + ("-dirty" if _git("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(PROJECT_ROOT), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def _log_flavor(candidate: "Candidate", example: "NDArray[np.float64]") -> None:
+    """The native LightGBM flavor, so that any MLflow tool can load the model."""
+    import lightgbm
+    import mlflow
+    import pandas as pd
+    from mlflow.models import infer_signature
+
+    booster = lightgbm.Booster(model_str=candidate.model_text)
+    inputs = pd.DataFrame(example, columns=list(candidate.contract.features))
+    signature = infer_signature(inputs, booster.predict(example))
+    requirements = [f"lightgbm=={lightgbm.__version__}"]
+    mlflow.lightgbm.log_model(booster, name="model", signature=signature, pip_requirements=requirements)

@@ -1,0 +1,1 @@
+"""Ray Serve: the endpoints and the scoring core. Never imports the asset graph."""
