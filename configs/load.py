@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from configs.environments import Environment
+from configs.environments import Environment, Ports
 from configs.errors import ConfigError
 from configs.features import FeatureGroup, RequestFeatures, TableFeatures
 from configs.products import ModelProduct
@@ -75,7 +75,8 @@ def load_project(folder: Path = CONFIGS_FOLDER) -> Project:
 def load_environment(name: str | None = None, folder: Path = CONFIGS_FOLDER) -> Environment:
     """The environment called `name`, or at the path `name`; by default the one in MLWAY_ENVIRONMENT, else `local`.
 
-    MLWAY_STATE, where set, moves the state folder. Raises ConfigError.
+    MLWAY_STATE, where set, moves the state folder; MLWAY_PORTS, as `dagster=3001,serve=8001`, moves ports.
+    Raises ConfigError.
     """
     name = name or os.environ.get("MLWAY_ENVIRONMENT") or "local"
     path = Path(name) if name.endswith(".yaml") else folder / "environments" / f"{name}.yaml"
@@ -91,7 +92,19 @@ def load_environment(name: str | None = None, folder: Path = CONFIGS_FOLDER) -> 
     state = PROJECT_ROOT / (os.environ.get("MLWAY_STATE") or str(content.get("state", ".mlway")))
     content = _substitute(content, {"{state}": str(state), "{project}": str(PROJECT_ROOT)})
     content["state"] = str(state)
+    content["ports"] = content.get("ports", {}) | _ports(os.environ.get("MLWAY_PORTS", ""))
     return _validate(FILE_KINDS["environments"], content, path)  # type: ignore[no-any-return]
+
+
+def _ports(text: str) -> dict[str, int]:
+    ports: dict[str, int] = {}
+    for part in filter(None, text.split(",")):
+        name, _, number = part.partition("=")
+        if name not in Ports.model_fields or not number.isdecimal() or not 0 < int(number) < 65_536:
+            known = ", ".join(Ports.model_fields)
+            raise ConfigError("MLWAY_PORTS", part, "is not NAME=NUMBER", f"names are {known}; for example dagster=3001.")
+        ports[name] = int(number)
+    return ports
 
 
 def _substitute(value: Any, replacements: Mapping[str, str]) -> Any:

@@ -1,7 +1,5 @@
 """Feast objects, built from the declared feature groups and products."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +14,7 @@ from configs.products import ModelProduct
 from feature_repo.aggregations import EVENT_TIMESTAMP
 from feature_repo.delta_source import DeltaSource
 from feature_repo.offline_store import DECLARATION_TAG
+from feature_repo.services import definitions_hash, service_name
 
 FEATURES_LAYER = "features"
 _TYPES: dict[str, Any] = {
@@ -39,20 +38,6 @@ def build_objects(project: Project, environment: Environment) -> list[Any]:
             views[group.name] = _on_demand_view(group, views)
     services = [_feature_service(project, product, views) for product in project.products.values()]
     return [*entities.values(), *views.values(), *services]
-
-
-def service_name(product: ModelProduct) -> str:
-    """The feature service of a product."""
-    return product.name
-
-
-def definitions_hash(project: Project, product: ModelProduct) -> str:
-    """SHA-256 over everything that decides the values of the product's features; owners and prose do not."""
-    groups = [
-        project.features[name].model_dump(mode="json", exclude={"owner", "description"}) for name in product.features
-    ]
-    text = json.dumps({"groups": groups, "exclude": sorted(product.exclude)}, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _feature_view(group: TableFeatures, entities: Mapping[str, Entity], environment: Environment) -> FeatureView:

@@ -17,12 +17,11 @@ from configs.errors import MlwayError
 from configs.features import RequestFeatures
 from feature_repo.aggregations import EVENT_TIMESTAMP
 from feature_repo.delta_source import DeltaSource
-from feature_repo.point_in_time import UTC_MICROSECONDS, View, as_utc, point_in_time_join
+from feature_repo.point_in_time import TIMESTAMP_SUFFIX, UTC_MICROSECONDS, View, as_utc, point_in_time_join
 from feature_repo.request_features import with_request_features
 
 DECLARATION_TAG = "declaration"
 """Tag of an on-demand view that holds its request features' declaration as JSON."""
-TIMESTAMP_SUFFIX = "__event_timestamp"
 
 
 class EntityFrameError(MlwayError):

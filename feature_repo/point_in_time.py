@@ -10,6 +10,8 @@ from datetime import timedelta
 import polars as pl
 
 UTC_MICROSECONDS = pl.Datetime("us", "UTC")
+TIMESTAMP_SUFFIX = "__event_timestamp"
+"""A view's column that says from when its values are is called after the view, with this suffix."""
 _ROW = "__row"
 
 

@@ -7,8 +7,8 @@ from datetime import date
 import polars as pl
 
 from configs.products import ModelProduct
-from feature_repo.objects import service_name
-from feature_repo.offline_store import TIMESTAMP_SUFFIX
+from feature_repo.point_in_time import TIMESTAMP_SUFFIX
+from feature_repo.services import service_name
 from feature_repo.store import open_store
 from mlway_assets.compute.population import rows_to_score
 from mlway_assets.resources import Platform

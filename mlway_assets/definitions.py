@@ -11,6 +11,7 @@ from mlway_assets.curation import CURATED_TABLES
 from mlway_assets.jobs import build_jobs
 from mlway_assets.partitions import build_days
 from mlway_assets.resources import Platform, open_platform
+from mlway_assets.sensors import build_sensors
 
 
 def build_definitions(platform: Platform) -> dg.Definitions:
@@ -23,6 +24,7 @@ def build_definitions(platform: Platform) -> dg.Definitions:
         build_models(project),
         build_predictions(project, days),
         build_jobs(platform, days),
+        build_sensors(platform, days),
         dg.Definitions(resources={"platform": platform}, executor=dg.in_process_executor),
     )
 

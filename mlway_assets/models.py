@@ -8,7 +8,7 @@ import polars as pl
 
 from configs.errors import MlwayError
 from configs.products import ModelProduct
-from feature_repo.objects import definitions_hash, service_name
+from feature_repo.services import definitions_hash, service_name
 from mlway_assets.compute.evaluation import binary_metrics
 from mlway_assets.compute.gate import GateRule, gate_rules
 from mlway_assets.compute.plots import candidate_plots

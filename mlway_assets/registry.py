@@ -71,6 +71,11 @@ class Registry:
         mlflow.set_registry_uri(uri)
         return mlflow.MlflowClient(uri, uri)
 
+    def exists(self) -> bool:
+        """Whether the registry's database is there; asking it would create it."""
+        uri = self.environment.experiments.tracking_uri
+        return not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).exists()
+
     def log_candidate(
         self,
         candidate: "Candidate",

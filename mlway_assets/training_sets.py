@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from configs.products import ModelProduct
-from feature_repo.objects import definitions_hash, service_name
+from feature_repo.services import definitions_hash, service_name
 from feature_repo.store import open_store
 from mlway_assets.compute.population import labelled_rows
 from mlway_assets.resources import Platform

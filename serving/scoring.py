@@ -5,14 +5,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import lightgbm
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from configs.errors import MlwayError
+
+if TYPE_CHECKING:
+    import lightgbm
 
 MODEL_FILE = "model.txt"
 CONTRACT_FILE = "contract.json"
@@ -66,7 +69,7 @@ def feature_matrix(frame: pl.DataFrame, contract: ModelContract) -> NDArray[np.f
 class ScoringModel:
     """A trained model with its contract. The same rows get the same bits, alone or in a batch, on any thread count."""
 
-    booster: lightgbm.Booster
+    booster: "lightgbm.Booster"
     contract: ModelContract
     digest: str
 
@@ -103,6 +106,8 @@ def model_digest(folder: Path) -> str:
 
 def load_model(folder: Path, digest: str | None = None) -> ScoringModel:
     """The model in `folder`; with `digest`, only if its files are the registered ones. Raises ModelFileError."""
+    import lightgbm
+
     found = model_digest(folder)
     if digest is not None and found != digest:
         raise ModelFileError(

@@ -1,8 +1,8 @@
 """Fit a candidate and measure it."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import lightgbm
 import numpy as np
 import polars as pl
 
@@ -10,6 +10,9 @@ from configs.products import ModelProduct
 from mlway_assets.compute.evaluation import Array, binary_metrics
 from mlway_assets.compute.population import LABEL, part_of
 from serving.scoring import ModelContract, ScoringModel, feature_matrix, learn_levels
+
+if TYPE_CHECKING:
+    import lightgbm
 
 _FIXED = {"objective": "binary", "verbosity": -1, "deterministic": True, "force_row_wise": True}
 """Row-wise histograms and `deterministic` make the same data and seed give the same model."""
@@ -34,6 +37,8 @@ def train(product: ModelProduct, features: dict[str, str], frame: pl.DataFrame) 
     `frame` has the features, `label` and `label_known_at`; `features` gives the model's features and their types.
     Raises OneClassError.
     """
+    import lightgbm
+
     training, validation, test = (part_of(frame, product, part) for part in ("train", "validate", "test"))
     contract = ModelContract(product=product.name, features=features, levels=learn_levels(training, features))
     booster = _fit(product, contract, training, validation)
@@ -52,7 +57,9 @@ def train(product: ModelProduct, features: dict[str, str], frame: pl.DataFrame) 
 
 def _fit(
     product: ModelProduct, contract: ModelContract, training: pl.DataFrame, validation: pl.DataFrame
-) -> lightgbm.Booster:
+) -> "lightgbm.Booster":
+    import lightgbm
+
     spec = product.training
     names = list(contract.features)
     categorical = [name for name, kind in contract.features.items() if kind == "string"]

@@ -1,0 +1,127 @@
+"""Run the graph's jobs in this process, with progress, and know which of them are missing."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from configs.errors import MlwayError
+from mlway_assets.asset_keys import online_store_key, predictions_key
+from mlway_assets.definitions import build_definitions
+from mlway_assets.jobs import INGEST, PREDICT, TRAIN
+from mlway_assets.local.instance import process_tag
+from mlway_assets.partitions import range_tags
+from mlway_assets.resources import Platform
+
+if TYPE_CHECKING:
+    from dagster import DagsterEvent, EventLogEntry
+
+JOBS = (INGEST, TRAIN, PREDICT)
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+class RunError(MlwayError):
+    """A run of the graph failed."""
+
+
+@dataclass(frozen=True)
+class JobRun:
+    """One job to run over some days."""
+
+    job: str
+    days: tuple[date, ...] = ()
+
+
+def every_day(platform: Platform) -> tuple[date, ...]:
+    """Every event day that the environment keeps, up to its last or to the clock's yesterday."""
+    declared = platform.environment.days
+    last = declared.last or (platform.clock.now() - timedelta(days=1)).date()
+    return tuple(declared.first + timedelta(days=n) for n in range((last - declared.first).days + 1))
+
+
+def plan(platform: Platform, jobs: Sequence[str], first: date | None = None, last: date | None = None) -> list[JobRun]:
+    """What to run for `jobs`: by default, `ingest` every day and `predict` the clock's day."""
+    runs = []
+    for job in jobs:
+        if job == TRAIN:
+            runs.append(JobRun(job))
+            continue
+        days = every_day(platform) if job == INGEST else (platform.clock.now().date(),)
+        if first or last:
+            days = tuple(day for day in every_day(platform) if (first or day) <= day <= (last or day))
+        if not days:
+            raise RunError(f"No day lies between {first} and {last}.\nHint: this environment keeps {platform.environment.days}.")
+        runs.append(JobRun(job, days))
+    return runs
+
+
+def missing_jobs(platform: Platform, instance: dg.DagsterInstance) -> list[str]:
+    """The jobs whose last asset is not there: what `up` has to build."""
+    missing = [] if instance.get_latest_materialization_event(online_store_key()) else [INGEST]
+    today = platform.clock.now().date().isoformat()
+    for product in platform.project.products:
+        if platform.registry.champion(product) is None and TRAIN not in missing:
+            missing.append(TRAIN)
+        if today not in instance.get_materialized_partitions(predictions_key(product)) and PREDICT not in missing:
+            missing.append(PREDICT)
+    return missing
+
+
+def run_jobs(
+    platform: Platform,
+    instance: dg.DagsterInstance,
+    runs: Sequence[JobRun],
+    on_step: Callable[[str, str, str], None] = lambda job, step, state: None,
+) -> float:
+    """Run them in order; gives the seconds they took. `on_step` hears of each step that starts, succeeds or fails.
+
+    Raises RunError with the reason of the first failure.
+    """
+    definitions, started = build_definitions(platform), perf_counter()
+    for run in runs:
+        _run_job(definitions, instance, run, on_step)
+    return perf_counter() - started
+
+
+def _run_job(
+    definitions: dg.Definitions, instance: dg.DagsterInstance, run: JobRun, on_step: Callable[[str, str, str], None]
+) -> None:
+    from dagster._core.utils import make_new_run_id
+
+    run_id = make_new_run_id()
+
+    def listen(entry: "EventLogEntry") -> None:
+        event = entry.dagster_event
+        if event is not None and event.step_key and (state := _STATES.get(event.event_type_value)):
+            on_step(run.job, event.step_key, state)
+
+    instance.add_event_listener(run_id, listen)
+    result = definitions.resolve_job_def(run.job).execute_in_process(
+        instance=instance,
+        run_id=run_id,
+        run_config=_QUIET,
+        tags=process_tag() | (range_tags(run.days) if run.days else {}),
+        raise_on_error=False,
+    )
+    if not result.success:
+        raise RunError(f"{run.job} failed.\n{_reasons(result)}\nHint: the run {run_id} is in the Dagster UI.")
+
+
+_STATES = {"STEP_START": "running", "STEP_SUCCESS": "done", "STEP_FAILURE": "failed", "STEP_SKIPPED": "skipped"}
+
+
+def _reasons(result: dg.ExecuteInProcessResult) -> str:
+    return "\n".join(f"{event.step_key}: {_reason(event)}" for event in result.get_step_failure_events())
+
+
+def _reason(event: "DagsterEvent") -> str:
+    data = event.step_failure_data
+    if data.user_failure_data and data.user_failure_data.description:
+        return str(data.user_failure_data.description)
+    error = data.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return str(error.message).strip() if error is not None else "unknown"

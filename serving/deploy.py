@@ -1,0 +1,119 @@
+"""Declare to Ray Serve what should run, through its REST API: every product, and the version each answers with.
+
+The declaration is the whole state: an application that is left out would be deleted. A changed version is a
+`user_config`, which replicas take up in place.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from configs.environments import Environment
+from configs.errors import MlwayError
+from configs.load import CONFIGS_FOLDER, PROJECT_ROOT, Project
+
+REQUEST_TIMEOUT_SECONDS = 30
+_CODE_PACKAGES = ("configs", "feature_repo", "serving")
+
+
+class ServeError(MlwayError):
+    """Ray Serve refused a declaration, or an application did not come up."""
+
+
+@dataclass(frozen=True)
+class ServedVersion:
+    """The registered version that a product should answer with."""
+
+    version: int
+    digest: str
+
+
+def serve_config(
+    project: Project, environment: Environment, environment_name: str, served: Mapping[str, ServedVersion | None]
+) -> dict[str, Any]:
+    """The whole declaration. A product without a version answers with its baseline."""
+    return {
+        "proxy_location": "HeadOnly",
+        "http_options": {
+            "host": "127.0.0.1",
+            "port": environment.ports.serve,
+            "request_timeout_s": REQUEST_TIMEOUT_SECONDS,
+        },
+        "applications": [
+            {
+                "name": name,
+                "route_prefix": product.route,
+                "import_path": "serving.app:build",
+                # Ray tells code apart by these arguments only: with the digest, new code reaches the replicas.
+                "args": {"product": name, "environment": environment_name, "code": code_digest()},
+                "deployments": [{"name": name, "user_config": user_config(served.get(name)), "max_surge_percent": 100}],
+            }
+            for name, product in project.products.items()
+        ],
+    }
+
+
+def user_config(served: ServedVersion | None) -> dict[str, Any]:
+    """What replicas are told about the version."""
+    return {} if served is None else {"version": served.version, "digest": served.digest}
+
+
+def code_digest() -> str:
+    """SHA-256 over the code and configuration that replicas run."""
+    digest = hashlib.sha256()
+    for package in _CODE_PACKAGES:
+        for path in sorted((PROJECT_ROOT / package).rglob("*.py")):
+            digest.update(path.relative_to(PROJECT_ROOT).as_posix().encode() + path.read_bytes())
+    for path in sorted(CONFIGS_FOLDER.rglob("*.yaml")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+class ServeApi:
+    """Ray Serve's REST API on the cluster's dashboard."""
+
+    def __init__(self, environment: Environment, token_file: Path) -> None:
+        self._address = f"http://127.0.0.1:{environment.ports.ray_dashboard}/api/serve/applications/"
+        self._token_file = token_file
+
+    def is_up(self) -> bool:
+        """Whether the API answers."""
+        try:
+            return self._request("GET").status_code == httpx.codes.OK
+        except httpx.TransportError:
+            return False
+
+    def declare(self, config: Mapping[str, Any]) -> None:
+        """Make this the state that Serve works towards. Raises ServeError."""
+        try:
+            response = self._request("PUT", config)
+        except httpx.TransportError as error:
+            raise ServeError(f"Ray Serve does not answer at {self._address}: {error}.\nHint: see `mlway status`.") from error
+        if response.status_code != httpx.codes.OK:
+            raise ServeError(f"Ray Serve refused the declaration ({response.status_code}): {response.text[:500]}")
+
+    def applications(self) -> dict[str, Any]:
+        """Each application's state as Serve tells it; empty while the API does not answer."""
+        try:
+            response = self._request("GET")
+        except httpx.TransportError:
+            return {}
+        return dict(response.json().get("applications", {})) if response.status_code == httpx.codes.OK else {}
+
+    def _request(self, method: str, content: Mapping[str, Any] | None = None) -> httpx.Response:
+        token = self._token_file.read_text(encoding="utf-8").strip()
+        headers = {"Authorization": f"Bearer {token}"}
+        return httpx.request(method, self._address, json=content, headers=headers, timeout=60)
+
+
+def failure(application: Mapping[str, Any]) -> str | None:
+    """Why an application has failed, or None while it has not."""
+    if application.get("status") not in ("DEPLOY_FAILED", "UNHEALTHY"):
+        return None
+    messages = [application.get("message", "")]
+    messages += [deployment.get("message", "") for deployment in application.get("deployments", {}).values()]
+    return "\n".join(message for message in messages if message) or str(application["status"])

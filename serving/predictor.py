@@ -1,0 +1,72 @@
+"""From a request's rows to an answer: read features, add request features, score. No HTTP and no Ray here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from configs.clock import Clock, build_clock
+from configs.environments import Environment
+from configs.load import Project
+from configs.products import ModelProduct
+from feature_repo.request_features import with_request_features
+from serving.online_features import OnlineFeatures, SqliteOnlineFeatures
+from serving.scoring import ScoringModel, load_model
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A score for each row, what each row lacked, and the model that gave them."""
+
+    model: dict[str, Any]
+    scores: list[float]
+    missing: list[list[str]]
+
+
+class Predictor:
+    """One product's predictor: a registered version, or the declared baseline before the first one exists."""
+
+    def __init__(self, project: Project, product: ModelProduct, model_store: str, features: OnlineFeatures, clock: Clock) -> None:
+        self._product = product
+        self._request_groups = project.request_groups(product)
+        self._model_store = model_store
+        self._features = features
+        self._clock = clock
+        self._version: int | None = None
+        self._model: ScoringModel | None = None
+
+    def use(self, version: int | None, digest: str | None) -> None:
+        """Answer with this registered version from now on; None is the baseline. Raises ModelFileError, and changes nothing."""
+        if version is None:
+            self._version = self._model = None
+            return
+        folder = Path(self._model_store) / self._product.name / str(version)
+        self._version, self._model = version, load_model(folder, digest)
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Which model answers."""
+        if self._model is None:
+            return {"name": "baseline"}
+        return {"name": self._product.name, "version": self._version}
+
+    @property
+    def digest(self) -> str | None:
+        """SHA-256 of the model's files."""
+        return self._model.digest if self._model else None
+
+    def predict(self, rows: pl.DataFrame) -> Answer:
+        """A score for each row. Raises OnlineStoreError."""
+        model, description = self._model, self.description
+        if model is None:
+            return Answer(description, [self._product.baseline.score] * len(rows), [[] for _ in range(len(rows))])
+        read = self._features.read(rows, self._clock.now())
+        frame = with_request_features(self._request_groups, read.frame)
+        return Answer(description, model.score(frame, threads=1).tolist(), read.missing)
+
+
+def build_predictor(project: Project, environment: Environment, product: ModelProduct) -> Predictor:
+    """The product's predictor in an environment, answering with the baseline until told to use a version."""
+    features = SqliteOnlineFeatures(environment.feature_store.online_path, project.table_groups(product))
+    return Predictor(project, product, environment.model_store, features, build_clock(environment.clock))
