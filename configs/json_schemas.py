@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from configs.load import CONFIGS_FOLDER, FILE_KINDS
+from configs.load import FILE_KINDS, configs_folder
 
 
 def json_schemas() -> dict[str, str]:
@@ -14,8 +14,9 @@ def json_schemas() -> dict[str, str]:
     }
 
 
-def write_json_schemas(folder: Path = CONFIGS_FOLDER / "schemas") -> list[Path]:
+def write_json_schemas(folder: Path | None = None) -> list[Path]:
     """Write them all; gives the paths written."""
+    folder = folder or configs_folder() / "schemas"
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, text in json_schemas().items():

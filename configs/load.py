@@ -15,8 +15,7 @@ from configs.features import FeatureGroup, RequestFeatures, TableFeatures
 from configs.products import ModelProduct
 from configs.sources import Source
 
-CONFIGS_FOLDER = Path(__file__).parent
-PROJECT_ROOT = CONFIGS_FOLDER.parent
+PROJECT_ROOT = Path(__file__).parent.parent
 FILE_KINDS: dict[str, TypeAdapter[Any]] = {
     "sources": TypeAdapter(Source),
     "features": TypeAdapter(FeatureGroup),
@@ -53,11 +52,17 @@ class Project:
         }
 
 
-def load_project(folder: Path = CONFIGS_FOLDER) -> Project:
-    """Read `sources/`, `features/` and `products/` under `folder`.
+def configs_folder() -> Path:
+    """The folder of the YAML files: MLWAY_CONFIGS, else this package."""
+    return Path(os.environ.get("MLWAY_CONFIGS") or Path(__file__).parent)
+
+
+def load_project(folder: Path | None = None) -> Project:
+    """Read `sources/`, `features/` and `products/` under `folder`, by default `configs_folder()`.
 
     Raises ConfigError naming the file, the field and the remedy.
     """
+    folder = folder or configs_folder()
     project = Project(
         sources=_load_kind(folder, "sources"),
         features=_load_kind(folder, "features"),
@@ -72,12 +77,13 @@ def load_project(folder: Path = CONFIGS_FOLDER) -> Project:
     return project
 
 
-def load_environment(name: str | None = None, folder: Path = CONFIGS_FOLDER) -> Environment:
+def load_environment(name: str | None = None, folder: Path | None = None) -> Environment:
     """The environment called `name`, or at the path `name`; by default the one in MLWAY_ENVIRONMENT, else `local`.
 
     MLWAY_STATE, where set, moves the state folder; MLWAY_PORTS, as `dagster=3001,serve=8001`, moves ports.
     Raises ConfigError.
     """
+    folder = folder or configs_folder()
     name = name or os.environ.get("MLWAY_ENVIRONMENT") or "local"
     path = Path(name) if name.endswith(".yaml") else folder / "environments" / f"{name}.yaml"
     if not path.is_file():
@@ -102,7 +108,9 @@ def _ports(text: str) -> dict[str, int]:
         name, _, number = part.partition("=")
         if name not in Ports.model_fields or not number.isdecimal() or not 0 < int(number) < 65_536:
             known = ", ".join(Ports.model_fields)
-            raise ConfigError("MLWAY_PORTS", part, "is not NAME=NUMBER", f"names are {known}; for example dagster=3001.")
+            raise ConfigError(
+                "MLWAY_PORTS", part, "is not NAME=NUMBER", f"names are {known}; for example dagster=3001."
+            )
         ports[name] = int(number)
     return ports
 
@@ -122,7 +130,9 @@ def _load_kind(folder: Path, kind: str) -> dict[str, Any]:
     for path in sorted((folder / kind).glob("*.yaml")):
         item = _validate(FILE_KINDS[kind], _read_yaml(path), path)
         if item.name != path.stem:
-            raise ConfigError(str(path), "name", f"is {item.name!r}", f"a file is called after its content: {path.stem}.")
+            raise ConfigError(
+                str(path), "name", f"is {item.name!r}", f"a file is called after its content: {path.stem}."
+            )
         loaded[item.name] = item
     return loaded
 
@@ -173,7 +183,10 @@ def _reference(file: str, field: str, name: str, known: Iterable[str]) -> None:
     known = sorted(known)
     if name not in known:
         raise ConfigError(
-            file, field, f"{name!r} is not known. Known: {', '.join(known) or 'none'}.", "use a known name, or declare it."
+            file,
+            field,
+            f"{name!r} is not known. Known: {', '.join(known) or 'none'}.",
+            "use a known name, or declare it.",
         )
 
 

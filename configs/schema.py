@@ -1,4 +1,4 @@
-"""What every configuration file shares: frozen models that refuse unknown fields, and the scalar types they are made of."""
+"""What every configuration file shares: frozen models that refuse unknown fields, and scalar types."""
 
 import re
 from datetime import timedelta

@@ -86,6 +86,8 @@ class SqlTable(SourceTable):
     def _cursor_is_declared(self) -> "SqlTable":
         if self.cursor_column and self.cursor_column not in self.columns:
             raise ValueError(f"cursor_column {self.cursor_column!r} is not among `columns`")
+        if any('"' in name for name in self.columns):
+            raise ValueError("a column's name must not hold a double quote")
         if len(self.event_day) == 3:
             raise ValueError("a SQL table takes one date or timestamp column as event_day")
         return self

@@ -63,7 +63,7 @@ def _windowed(group: WindowedFeatures, rows: pl.LazyFrame) -> pl.LazyFrame:
         values = _as_of(values, cumulative, keys, "_start", "_before")
         values = _with_extremes(values, events, keys, group, window)
         values = values.with_columns(
-            _statistic(name, aggregation, window).alias(f"{name}_{format_duration(window)}")
+            _statistic(name, aggregation).alias(f"{name}_{format_duration(window)}")
             for name, aggregation in group.aggregations.items()
         ).select(pl.exclude("^.*_before$", "_start", "^_extreme_.*$"))
     return values
@@ -117,7 +117,7 @@ def _within(name: str, total: str) -> pl.Expr:
     return pl.col(f"{name}_{total}_now") - pl.col(f"{name}_{total}_before").fill_null(0)
 
 
-def _statistic(name: str, aggregation: Aggregation, window: timedelta) -> pl.Expr:
+def _statistic(name: str, aggregation: Aggregation) -> pl.Expr:
     if aggregation.function == "count":
         return pl.col("rows_now") - pl.col("rows_before").fill_null(0)
     count = _within(name, "count")
@@ -144,7 +144,9 @@ def _with_extremes(
     if not asked:
         return values
     # Change points carry nulls, which extremes ignore; they only make the window end there.
-    every_moment = pl.concat([events.select(*keys, EVENT_TIMESTAMP, *asked), values.select(*keys, EVENT_TIMESTAMP)], how="diagonal")
+    every_moment = pl.concat(
+        [events.select(*keys, EVENT_TIMESTAMP, *asked), values.select(*keys, EVENT_TIMESTAMP)], how="diagonal"
+    )
     extremes = (
         every_moment.sort(EVENT_TIMESTAMP, *keys)
         .rolling(EVENT_TIMESTAMP, period=window, closed="right", group_by=keys)

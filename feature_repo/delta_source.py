@@ -48,11 +48,11 @@ class DeltaSource(DataSource):
         self.path = path
 
     def __hash__(self) -> int:
-        return super().__hash__()
+        return hash((self.name, self.path))
 
     def __eq__(self, other: object) -> bool:
         # Feast's own comparison leaves out what a subclass adds: a moved table would count as no change.
-        return isinstance(other, DeltaSource) and super().__eq__(other) and self.path == other.path
+        return isinstance(other, DeltaSource) and bool(super().__eq__(other)) and self.path == other.path  # type: ignore[no-untyped-call]
 
     def source_type(self) -> "DataSourceProto.SourceType.ValueType":
         """Feast's mark of a source that a plugin brings."""

@@ -62,7 +62,8 @@ def _feature_view(group: TableFeatures, entities: Mapping[str, Entity], environm
 
 def _on_demand_view(group: RequestFeatures, views: Mapping[str, FeatureView]) -> OnDemandFeatureView:
     request = RequestSource(
-        name=f"{group.name}_fields", schema=[Field(name=name, dtype=_TYPES[kind]) for name, kind in group.fields.items()]
+        name=f"{group.name}_fields",
+        schema=[Field(name=name, dtype=_TYPES[kind]) for name, kind in group.fields.items()],
     )
     used = [views[name][list(features)] for name, features in group.uses.items()]
     # Feast restores the function from its source text, so the text must stand alone: the declaration is inside it.

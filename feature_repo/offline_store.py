@@ -75,7 +75,9 @@ class PolarsRetrievalJob(RetrievalJob):
         With `with_timestamps`, column `VIEW__event_timestamp` says from when the values of each view are.
         Raises EntityFrameError for an on-demand view that was not declared in configs/features/.
         """
-        frame = with_request_features([_declared(view) for view in self._on_demand_feature_views], self._frame.collect())
+        frame = with_request_features(
+            [_declared(view) for view in self._on_demand_feature_views], self._frame.collect()
+        )
         return frame if with_timestamps else frame.select(pl.exclude(f"^.*{TIMESTAMP_SUFFIX}$"))
 
     def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
@@ -113,7 +115,7 @@ class PolarsOfflineStore(OfflineStore):
         for view in on_demand:
             missing = view.get_request_data_schema().keys() - set(entities.columns)
             if missing:
-                raise FeastEntityDFMissingColumnsError(missing, missing)
+                raise FeastEntityDFMissingColumnsError(missing, missing)  # type: ignore[no-untyped-call]
         by_view, _ = _get_requested_feature_views_to_features_dict(feature_refs, feature_views, on_demand)
         versions: dict[str, int] = {}
         views = [
@@ -213,7 +215,11 @@ def _view(
             *(pl.col(columns.get(key, key)).alias(final) for key, final in keys.items()),
             *(pl.col(columns.get(feature, feature)).alias(final) for feature, final in finals.items()),
             as_utc(source.timestamp_field, schema[source.timestamp_field]).alias(name + TIMESTAMP_SUFFIX),
-            *([as_utc(source.created_timestamp_column, schema[source.created_timestamp_column]).alias(created)] if created else []),
+            *(
+                [as_utc(source.created_timestamp_column, schema[source.created_timestamp_column]).alias(created)]
+                if created
+                else []
+            ),
         ),
         keys=list(keys.values()),
         features=list(finals.values()),
@@ -251,9 +257,6 @@ def _declared(view: OnDemandFeatureView) -> RequestFeatures:
 
 
 def _metadata(feature_refs: list[str], entities: pl.DataFrame) -> RetrievalMetadata:
-    return RetrievalMetadata(
-        features=feature_refs,
-        keys=[column for column in entities.columns if column != EVENT_TIMESTAMP],
-        min_event_timestamp=entities[EVENT_TIMESTAMP].min(),
-        max_event_timestamp=entities[EVENT_TIMESTAMP].max(),
-    )
+    first, last = entities.select(first=pl.min(EVENT_TIMESTAMP), last=pl.max(EVENT_TIMESTAMP)).row(0)
+    keys = [column for column in entities.columns if column != EVENT_TIMESTAMP]
+    return RetrievalMetadata(feature_refs, keys, first, last)

@@ -56,7 +56,9 @@ def _join(left: pl.LazyFrame, timestamp: str, view: View) -> pl.LazyFrame:
     if not view.ttl:
         return joined
     alive = pl.col(view.timestamp_column) >= pl.col(timestamp) - view.ttl
-    return joined.with_columns(pl.when(alive).then(pl.col(name)).alias(name) for name in (*view.features, view.timestamp_column))
+    return joined.with_columns(
+        pl.when(alive).then(pl.col(name)).alias(name) for name in (*view.features, view.timestamp_column)
+    )
 
 
 def _usable(view: View) -> pl.LazyFrame:

@@ -1,6 +1,7 @@
 """The one implementation of request features: training, batch and the endpoint all call it."""
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 import polars as pl
@@ -26,13 +27,18 @@ def with_request_features(groups: Iterable[RequestFeatures], frame: pl.DataFrame
             for name, time in group.local_times.items()
         }
         features = {
-            name: pl.sql_expr(feature.expression).cast(POLARS_TYPES[feature.type])
+            name: _parsed(feature.expression).cast(POLARS_TYPES[feature.type])
             for name, feature in group.features.items()
         }
         # A feature may be called like the field it passes on, so the local times only live while it is computed.
         computed = frame.with_columns(**local).select(**features)
         frame = frame.drop(*(name for name in features if name in frame.columns)).hstack(computed)
     return frame
+
+
+@cache
+def _parsed(expression: str) -> pl.Expr:
+    return pl.sql_expr(expression)
 
 
 def evaluate_columns(declaration: str, inputs: dict[str, list[Any]]) -> dict[str, list[Any]]:
@@ -42,7 +48,9 @@ def evaluate_columns(declaration: str, inputs: dict[str, list[Any]]) -> dict[str
     """
     group = RequestFeatures.model_validate_json(declaration)
     types: dict[str, pl.DataType] = {name: _FIELD_TYPES[kind] for name, kind in group.fields.items()}
-    frame = pl.DataFrame({name: pl.Series(inputs[name], dtype=types.get(name)) for name in [*group.fields, *_used(group)]})
+    frame = pl.DataFrame(
+        {name: pl.Series(inputs[name], dtype=types.get(name)) for name in [*group.fields, *_used(group)]}
+    )
     return with_request_features([group], frame).select(list(group.features)).to_dict(as_series=False)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
 import yaml
 
 from configs.environments import Environment
@@ -21,6 +22,8 @@ from feature_repo.aggregations import ALWAYS
 
 if TYPE_CHECKING:
     from feast import FeatureStore
+
+    from feature_repo.offline_store import PolarsRetrievalJob
 
 FEATURE_STORE_FILE = Path(__file__).parent / "feature_store.yaml"
 
@@ -44,7 +47,9 @@ def open_store(environment: Environment) -> "FeatureStore":
     warnings.filterwarnings("ignore", message="On demand feature view is an experimental", category=RuntimeWarning)
     online = Path(environment.feature_store.online_path)
     online.parent.mkdir(parents=True, exist_ok=True)
-    return FeatureStore(config=RepoConfig(**_read_config(feast_variables(environment)), repo_path=FEATURE_STORE_FILE.parent))
+    return FeatureStore(
+        config=RepoConfig(**_read_config(feast_variables(environment)), repo_path=FEATURE_STORE_FILE.parent)
+    )
 
 
 def register_features(environment: Environment, project: Project) -> "FeatureStore":
@@ -57,6 +62,16 @@ def register_features(environment: Environment, project: Project) -> "FeatureSto
         # Readers then never wait for a materialization, nor it for them. The file remembers it.
         connection.execute("PRAGMA journal_mode=WAL")
     return store
+
+
+def historical_features(store: "FeatureStore", rows: pl.DataFrame, service: str) -> "PolarsRetrievalJob":
+    """The features of a service for every row of `rows`, as of its `event_timestamp`."""
+    from feature_repo.offline_store import PolarsRetrievalJob
+
+    job = store.get_historical_features(entity_df=rows, features=store.get_feature_service(service))
+    if not isinstance(job, PolarsRetrievalJob):
+        raise TypeError(f"feature_store.yaml must name PolarsOfflineStore, not the store of {type(job).__name__}")
+    return job
 
 
 def materialize_group(store: "FeatureStore", group: TableFeatures, until: datetime) -> None:

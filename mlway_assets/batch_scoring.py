@@ -9,7 +9,7 @@ import polars as pl
 from configs.products import ModelProduct
 from feature_repo.point_in_time import TIMESTAMP_SUFFIX
 from feature_repo.services import service_name
-from feature_repo.store import open_store
+from feature_repo.store import historical_features, open_store
 from mlway_assets.compute.population import rows_to_score
 from mlway_assets.resources import Platform
 from serving.scoring import load_model
@@ -35,10 +35,8 @@ def score_days(product: ModelProduct, platform: Platform, days: Sequence[date]) 
     champion = platform.registry.require_champion(product.name)
     rows = platform.lake.scan_days("curated", product.population.table, days)
     store = open_store(platform.environment)
-    job = store.get_historical_features(
-        entity_df=rows_to_score(product, rows, platform.clock.now()).collect(),
-        features=store.get_feature_service(service_name(product)),
-    )
+    requests = rows_to_score(product, rows, platform.clock.now()).collect()
+    job = historical_features(store, requests, service_name(product))
     features = job.to_polars(with_timestamps=True)
     scores = load_model(champion.folder, champion.digest).score(features)
     frame = features.select(

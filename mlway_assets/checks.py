@@ -15,7 +15,9 @@ def contract_check(broken: list[dict[str, str]]) -> dg.AssetCheckResult:
         check_name=CONTRACT,
         passed=not broken,
         severity=dg.AssetCheckSeverity.ERROR,
-        description="Every row keeps the contract." if not broken else f"{len(broken)} or more rows break the contract.",
+        description="Every row keeps the contract."
+        if not broken
+        else f"{len(broken)} or more rows break the contract.",
         metadata={"violations": dg.MetadataValue.json(broken)},
     )
 
@@ -33,7 +35,9 @@ def quarantined_share_check(share: float, maximum: float) -> dg.AssetCheckResult
 
 def gate_check(rules: list[GateRule]) -> dg.AssetCheckResult:
     """Passes when the candidate meets every rule."""
-    rows = [f"| {rule.name} | {rule.seen:.4f} | {rule.at_least:.4f} | {'yes' if rule.is_met else 'no'} |" for rule in rules]
+    rows = [
+        f"| {rule.name} | {rule.seen:.4f} | {rule.at_least:.4f} | {'yes' if rule.is_met else 'no'} |" for rule in rules
+    ]
     table = "\n".join(["| rule | seen | at least | met |", "|---|---|---|---|", *rows])
     broken = [rule.name for rule in rules if not rule.is_met]
     return dg.AssetCheckResult(

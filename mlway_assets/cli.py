@@ -29,7 +29,9 @@ app = typer.Typer(
 console, errors = Console(), Console(stderr=True)
 EnvironmentOption = Annotated[
     str | None,
-    typer.Option("--environment", "-e", help="Name of configs/environments/NAME.yaml, or a path.", envvar="MLWAY_ENVIRONMENT"),
+    typer.Option(
+        "--environment", "-e", help="Name of configs/environments/NAME.yaml, or a path.", envvar="MLWAY_ENVIRONMENT"
+    ),
 ]
 PortOption = Annotated[
     list[str] | None, typer.Option("--port", help="Move a port, as dagster=3001; may be given several times.")
@@ -130,7 +132,9 @@ def status(
 
 @app.command()
 def materialize(
-    jobs: Annotated[list[str] | None, typer.Argument(help="ingest, train, predict; by default all, in this order.")] = None,
+    jobs: Annotated[
+        list[str] | None, typer.Argument(help="ingest, train, predict; by default all, in this order.")
+    ] = None,
     environment: EnvironmentOption = None,
     first: Annotated[datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="First day.")] = None,
     last: Annotated[datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day.")] = None,
@@ -169,7 +173,9 @@ def feast(context: typer.Context) -> None:
         from feature_repo.store import FEATURE_STORE_FILE, feast_variables
 
         os.environ |= feast_variables(load_environment())
-        os.execv(sys.executable, [sys.executable, "-m", "feast.cli.cli", "-c", str(FEATURE_STORE_FILE.parent), *context.args])
+        os.execv(
+            sys.executable, [sys.executable, "-m", "feast.cli.cli", "-c", str(FEATURE_STORE_FILE.parent), *context.args]
+        )
 
 
 @contextmanager

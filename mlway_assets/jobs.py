@@ -10,7 +10,7 @@ INGEST, TRAIN, PREDICT = "ingest", "train", "predict"
 
 
 def build_jobs(platform: Platform, days: dg.DailyPartitionsDefinition) -> dg.Definitions:
-    """`ingest` fills the lake and the feature store, `train` brings a candidate to the registry, `predict` scores days."""
+    """`ingest` fills the lake and the feature store, `train` brings a model to the registry, `predict` scores days."""
     groups = dg.AssetSelection.groups
     ingest = dg.define_asset_job(
         INGEST,
@@ -41,7 +41,7 @@ def _daily(platform: Platform, days: dg.DailyPartitionsDefinition) -> dg.Schedul
         description="Each morning: the day before, by the environment's clock.",
         default_status=dg.DefaultScheduleStatus.STOPPED,
     )
-    def daily_ingest(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    def daily_ingest() -> dg.RunRequest | dg.SkipReason:
         day = (platform.clock.now() - timedelta(days=1)).date().isoformat()
         if not days.has_partition_key(day):
             return dg.SkipReason(f"{day} is not a day that this environment keeps.")

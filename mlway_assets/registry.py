@@ -85,13 +85,16 @@ class Registry:
         example: "NDArray[np.float64]",
     ) -> str:
         """Record a trained candidate with all that made it; returns the run's id."""
-        client = self.client
+        _ = self.client  # points MLflow to this environment
         import mlflow
 
         product = candidate.contract.product
         experiment = self._experiment(product)
         self._close_abandoned_runs(experiment)
-        with mlflow.start_run(experiment_id=experiment, tags=dict(tags)) as run, tempfile.TemporaryDirectory() as folder:
+        with (
+            mlflow.start_run(experiment_id=experiment, tags=dict(tags)) as run,
+            tempfile.TemporaryDirectory() as folder,
+        ):
             digest = write_model(candidate.model_text, candidate.contract, Path(folder) / SCORING_FOLDER)
             mlflow.log_params({**parameters, "rounds_used": candidate.rounds})
             mlflow.log_metrics(candidate.metrics)
@@ -100,7 +103,6 @@ class Registry:
                 mlflow.log_figure(figure, f"plots/{name}.png")
             mlflow.log_artifacts(folder)
             _log_flavor(candidate, example)
-        assert client is self.client
         return str(run.info.run_id)
 
     def register(self, product: str, run_id: str) -> ModelVersion:
@@ -129,7 +131,7 @@ class Registry:
         try:
             return self._describe(self.client.get_model_version_by_alias(product, CHAMPION))
         except MlflowException as error:
-            # MLflow answers RESOURCE_DOES_NOT_EXIST for a model, and INVALID_PARAMETER_VALUE for an alias, that is not there.
+            # A missing model is RESOURCE_DOES_NOT_EXIST to MLflow, a missing alias INVALID_PARAMETER_VALUE.
             if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 return None
             raise
@@ -145,7 +147,11 @@ class Registry:
         """A local copy of a run's scoring files."""
         import mlflow
 
-        return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=SCORING_FOLDER, tracking_uri=self.environment.experiments.tracking_uri))
+        return Path(
+            mlflow.artifacts.download_artifacts(
+                run_id=run_id, artifact_path=SCORING_FOLDER, tracking_uri=self.environment.experiments.tracking_uri
+            )
+        )
 
     def _experiment(self, product: str) -> str:
         found = self.client.get_experiment_by_name(product)
@@ -190,7 +196,12 @@ class Registry:
         version = int(found.version)
         metrics = self.client.get_run(found.run_id).data.metrics
         return ModelVersion(
-            found.name, version, found.tags.get(DIGEST_TAG, ""), found.run_id, self._folder(found.name, version), metrics
+            found.name,
+            version,
+            found.tags.get(DIGEST_TAG, ""),
+            found.run_id,
+            self._folder(found.name, version),
+            metrics,
         )
 
 

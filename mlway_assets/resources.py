@@ -34,5 +34,5 @@ class Platform:
 
 
 def open_platform(environment: str | None = None) -> Platform:
-    """The platform of the environment called `environment`, by default that of MLWAY_ENVIRONMENT. Raises ConfigError."""
+    """The platform of an environment, by default that of MLWAY_ENVIRONMENT. Raises ConfigError."""
     return Platform(load_project(), load_environment(environment))

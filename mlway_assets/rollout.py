@@ -21,7 +21,7 @@ def open_serve_api(platform: Platform) -> ServeApi:
     return ServeApi(platform.environment, local_paths(platform.environment).ray_token)
 
 
-def differences(platform: Platform, api: ServeApi, desired: dict[str, ServedVersion | None]) -> list[str]:
+def differences(api: ServeApi, desired: dict[str, ServedVersion | None]) -> list[str]:
     """A line for each product that does not run as desired."""
     running, lines = api.applications(), []
     for product, version in desired.items():

@@ -35,7 +35,7 @@ def _new_data(source: Source, table: str, days: dg.DailyPartitionsDefinition) ->
     )
     def new_data(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         changes = build_reader(source, table).changes(context.cursor or None)
-        requests = _requests(table, changes, days)
+        requests = _requests(changes, days)
         if not requests:
             context.update_cursor(changes.cursor)
             return dg.SkipReason("Nothing has changed.")
@@ -44,7 +44,7 @@ def _new_data(source: Source, table: str, days: dg.DailyPartitionsDefinition) ->
     return new_data
 
 
-def _requests(table: str, changes: Changes, days: dg.DailyPartitionsDefinition) -> list[dg.RunRequest]:
+def _requests(changes: Changes, days: dg.DailyPartitionsDefinition) -> list[dg.RunRequest]:
     if changes.has_snapshot_changed:
         return [dg.RunRequest()]
     return [dg.RunRequest(partition_key=day.isoformat()) for day in changes.days if _is_kept(day, days)]
@@ -59,14 +59,14 @@ def _serving_follows_registry(platform: Platform) -> dg.SensorDefinition:
         name="serving_follows_registry",
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Deploys each product's champion when the registry's alias has moved, or when serving has restarted.",
+        description="Deploys each product's champion when its alias has moved, or when serving has restarted.",
     )
-    def serving_follows_registry(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    def serving_follows_registry() -> dg.SkipReason:
         api = open_serve_api(platform)
         if not api.is_up():
             return dg.SkipReason("Ray Serve does not answer.")
         desired = desired_versions(platform)
-        changed = differences(platform, api, desired)
+        changed = differences(api, desired)
         if not changed:
             return dg.SkipReason("Every endpoint answers with its champion.")
         roll_out(platform, api, desired)

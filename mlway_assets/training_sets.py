@@ -6,7 +6,7 @@ import polars as pl
 
 from configs.products import ModelProduct
 from feature_repo.services import definitions_hash, service_name
-from feature_repo.store import open_store
+from feature_repo.store import historical_features, open_store
 from mlway_assets.compute.population import labelled_rows
 from mlway_assets.resources import Platform
 
@@ -28,7 +28,7 @@ def build_training_set(product: ModelProduct, platform: Platform) -> TrainingSet
     table = product.population.table
     version = lake.version("curated", table)
     rows = labelled_rows(product, lake.scan("curated", table, version)).collect()
-    job = store.get_historical_features(entity_df=rows, features=store.get_feature_service(service_name(product)))
+    job = historical_features(store, rows, service_name(product))
     root = platform.environment.lake.uri.rstrip("/") + "/"
     versions = {path.removeprefix(root): number for path, number in job.versions.items()}
     return TrainingSet(

@@ -1,6 +1,6 @@
 """The only place that binds a Ray Serve application: `serving.app:build`, one for each product."""
 
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from pydantic import BaseModel
@@ -83,7 +83,7 @@ def _json(content: dict[str, Any]) -> Response:
 def build(args: AppArgs) -> serve.Application:
     """The application of one product; its replicas autoscale within the limits of the product's file."""
     endpoint = load_project().products[args.product].endpoint
-    deployment = serve.deployment(
+    deployment: Any = serve.deployment(
         ProductEndpoint,
         name=args.product,
         max_ongoing_requests=endpoint.max_ongoing_requests,
@@ -99,4 +99,4 @@ def build(args: AppArgs) -> serve.Application:
         graceful_shutdown_timeout_s=10,
         health_check_period_s=5,
     )
-    return deployment.bind(args)
+    return cast(serve.Application, deployment.bind(args))

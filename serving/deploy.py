@@ -14,7 +14,7 @@ import httpx
 
 from configs.environments import Environment
 from configs.errors import MlwayError
-from configs.load import CONFIGS_FOLDER, PROJECT_ROOT, Project
+from configs.load import PROJECT_ROOT, Project, configs_folder
 
 REQUEST_TIMEOUT_SECONDS = 30
 _CODE_PACKAGES = ("configs", "feature_repo", "serving")
@@ -68,7 +68,7 @@ def code_digest() -> str:
     for package in _CODE_PACKAGES:
         for path in sorted((PROJECT_ROOT / package).rglob("*.py")):
             digest.update(path.relative_to(PROJECT_ROOT).as_posix().encode() + path.read_bytes())
-    for path in sorted(CONFIGS_FOLDER.rglob("*.yaml")):
+    for path in sorted(configs_folder().rglob("*.yaml")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -92,7 +92,9 @@ class ServeApi:
         try:
             response = self._request("PUT", config)
         except httpx.TransportError as error:
-            raise ServeError(f"Ray Serve does not answer at {self._address}: {error}.\nHint: see `mlway status`.") from error
+            raise ServeError(
+                f"Ray Serve does not answer at {self._address}: {error}.\nHint: see `mlway status`."
+            ) from error
         if response.status_code != httpx.codes.OK:
             raise ServeError(f"Ray Serve refused the declaration ({response.status_code}): {response.text[:500]}")
 

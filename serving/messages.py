@@ -68,7 +68,9 @@ class RequestReader:
         if not _EARLIEST < moment.year < _LATEST:
             pointer = f"/instances/{number}/{self._event_time}"
             detail = f"The year must lie between {_EARLIEST} and {_LATEST}."
-            raise Problem(422, "Unprocessable Content", f"{pointer}: {detail}", [{"pointer": pointer, "detail": detail}])
+            raise Problem(
+                422, "Unprocessable Content", f"{pointer}: {detail}", [{"pointer": pointer, "detail": detail}]
+            )
 
 
 def predictions_body(model: dict[str, Any], scores: list[float], missing: list[list[str]]) -> bytes:
@@ -88,7 +90,7 @@ def _body_model(product: ModelProduct) -> type[BaseModel]:
         for name, kind in product.population.request.items()
     }
     instance = create_model("Instance", __config__=strict, **fields)
-    instances = Annotated[list[instance], Field(min_length=1, max_length=product.endpoint.max_instances)]  # type: ignore[valid-type]
+    instances = Annotated[list[instance], Field(min_length=1, max_length=product.endpoint.max_instances)]
     return create_model("Instances", __config__=strict, instances=(instances, ...))
 
 

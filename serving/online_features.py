@@ -57,7 +57,7 @@ class SqliteOnlineFeatures:
         missing: list[list[str]] = [[] for _ in range(len(entities))]
         columns: list[pl.Series] = []
         for group, row_keys, values in zip(self._groups, keys, found, strict=True):
-            rows = [_alive(values.get(key), group, as_of) for key in row_keys]
+            rows = [_alive(values.get(key) if key else None, group, as_of) for key in row_keys]
             for row, value in enumerate(rows):
                 if value is None:
                     missing[row].append(group.name)
@@ -74,7 +74,9 @@ class SqliteOnlineFeatures:
             asked = list({key for key in row_keys if key is not None})
             marks = ",".join("?" * len(asked))
             table = f'"{FEAST_PROJECT}_{group.name}"'
-            selects.append(f"SELECT {number}, entity_key, feature_name, value, event_ts FROM {table} WHERE entity_key IN ({marks})")
+            selects.append(
+                f"SELECT {number}, entity_key, feature_name, value, event_ts FROM {table} WHERE entity_key IN ({marks})"
+            )
             parameters += asked
         found: list[dict[bytes, dict[str, Any]]] = [{} for _ in self._groups]
         for number, key, name, value, seconds in self._rows(" UNION ALL ".join(selects), parameters):
@@ -90,7 +92,9 @@ class SqliteOnlineFeatures:
             return self._connection.execute(query, parameters).fetchall()
         except sqlite3.Error as error:
             self._connection = None
-            raise OnlineStoreError(f"The online store {self._path} cannot be read: {error}.\nHint: run `mlway materialize`.") from error
+            raise OnlineStoreError(
+                f"The online store {self._path} cannot be read: {error}.\nHint: run `mlway materialize`."
+            ) from error
 
 
 def _alive(values: dict[str, Any] | None, group: TableFeatures, as_of: datetime) -> dict[str, Any] | None:
@@ -135,7 +139,9 @@ def decode_value(message: bytes) -> Any:
         return message[start : start + length].decode()
     if tag == 0x38:  # bool_val = 7, varint
         return message[1] != 0
-    raise OnlineStoreError(f"The online store holds a value of an unknown type (tag {tag:#x}).\nHint: run `mlway materialize`.")
+    raise OnlineStoreError(
+        f"The online store holds a value of an unknown type (tag {tag:#x}).\nHint: run `mlway materialize`."
+    )
 
 
 def _varint(message: bytes, position: int) -> tuple[int, int]:

@@ -27,7 +27,9 @@ class Answer:
 class Predictor:
     """One product's predictor: a registered version, or the declared baseline before the first one exists."""
 
-    def __init__(self, project: Project, product: ModelProduct, model_store: str, features: OnlineFeatures, clock: Clock) -> None:
+    def __init__(
+        self, project: Project, product: ModelProduct, model_store: str, features: OnlineFeatures, clock: Clock
+    ) -> None:
         self._product = product
         self._request_groups = project.request_groups(product)
         self._model_store = model_store
@@ -37,7 +39,10 @@ class Predictor:
         self._model: ScoringModel | None = None
 
     def use(self, version: int | None, digest: str | None) -> None:
-        """Answer with this registered version from now on; None is the baseline. Raises ModelFileError, and changes nothing."""
+        """Answer with this registered version from now on; None is the baseline. When it raises, nothing has changed.
+
+        Raises ModelFileError.
+        """
         if version is None:
             self._version = self._model = None
             return

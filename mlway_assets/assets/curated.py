@@ -70,5 +70,6 @@ def _result(table: CuratedTable, written: CuratedWrite) -> dg.MaterializeResult:
 
 def _lineage(table: CuratedTable) -> Lineage:
     return {
-        column: [(table_key(name), original) for name, original in table.column_inputs(column)] for column in table.columns
+        column: [(table_key(name), original) for name, original in table.column_inputs(column)]
+        for column in table.columns
     }

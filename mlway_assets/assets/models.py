@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import dagster as dg
+from pydantic import TypeAdapter
 
 from configs.load import Project
 from configs.products import ModelProduct
@@ -31,9 +32,9 @@ def build_models(project: Project) -> dg.Definitions:
     products = project.products.values()
     return dg.Definitions(
         assets=[
-            build(product, project)
+            asset
             for product in products
-            for build in (_training_set, _candidate, _registered_version)
+            for asset in (_training_set(product, project), _candidate(product), _registered_version(product))
         ],
         asset_checks=[_gate(product) for product in products],
     )
@@ -50,7 +51,9 @@ def _training_set(product: ModelProduct, project: Project) -> dg.AssetsDefinitio
         description=f"Labelled rows of {product.name} with every feature as known at the horizon.",
         kinds={"feast", "polars", "deltalake"},
         pool=LAKE_POOL,
-        metadata=column_metadata(product.population.request | project.model_features(product), _lineage(product, project)),
+        metadata=column_metadata(
+            {**product.population.request, **project.model_features(product)}, _lineage(product, project)
+        ),
     )
     def training_set(platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:
         built = build_training_set(product, platform)
@@ -66,7 +69,7 @@ def _training_set(product: ModelProduct, project: Project) -> dg.AssetsDefinitio
     return training_set
 
 
-def _candidate(product: ModelProduct, project: Project) -> dg.AssetsDefinition:
+def _candidate(product: ModelProduct) -> dg.AssetsDefinition:
     @dg.asset(
         key=candidate_key(product.name),
         deps=[training_set_key(product.name)],
@@ -76,10 +79,9 @@ def _candidate(product: ModelProduct, project: Project) -> dg.AssetsDefinition:
         kinds={"lightgbm", "mlflow"},
         pool=f"train_{product.name}",
     )
-    def candidate(
-        context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
-    ) -> dg.MaterializeResult:
-        versions = _latest_metadata(context.instance, training_set_key(product.name))[DATA_VERSIONS].value
+    def candidate(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:
+        read = _latest_metadata(context.instance, training_set_key(product.name))[DATA_VERSIONS].value
+        versions = TypeAdapter(dict[str, int]).validate_python(read)
         return _candidate_result(train_candidate(product, platform, versions))
 
     return candidate
@@ -98,7 +100,7 @@ def _gate(product: ModelProduct) -> dg.AssetChecksDefinition:
     return gate
 
 
-def _registered_version(product: ModelProduct, project: Project) -> dg.AssetsDefinition:
+def _registered_version(product: ModelProduct) -> dg.AssetsDefinition:
     @dg.asset(
         key=registered_version_key(product.name),
         deps=[candidate_key(product.name)],

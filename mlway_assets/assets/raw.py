@@ -37,7 +37,7 @@ def _raw_table(source: Source, name: str, days: dg.PartitionsDefinition[str]) ->
         description=f"{table.description}\n\nSource: {source.description}",
         kinds={source.kind, "deltalake"},
         pool=LAKE_POOL,
-        metadata=column_metadata(table.columns | STAMPS, {}),
+        metadata=column_metadata({**table.columns, **STAMPS}, {}),
     )
     def raw_table(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:
         reader, now = build_reader(source, name), platform.clock.now()

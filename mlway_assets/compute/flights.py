@@ -61,7 +61,10 @@ def _with_moments(flights: pl.DataFrame, zones: list[str]) -> pl.DataFrame:
     return (
         flights.with_columns(departure.alias("scheduled_departure"))
         .with_columns(
-            pl.when(same_day > pl.col("scheduled_departure")).then(same_day).otherwise(day_after).alias("scheduled_arrival")
+            pl.when(same_day > pl.col("scheduled_departure"))
+            .then(same_day)
+            .otherwise(day_after)
+            .alias("scheduled_arrival")
         )
         .with_columns(
             (pl.col("scheduled_departure") + pl.duration(minutes="dep_delay")).alias("actual_departure"),

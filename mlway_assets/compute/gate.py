@@ -24,5 +24,9 @@ def gate_rules(gate: PromotionGate, candidate: dict[str, float], champion: dict[
     seen = candidate[gate.metric]
     rules = [GateRule(f"{gate.metric} is at least the minimum", seen, gate.minimum)]
     if champion is not None:
-        rules.append(GateRule(f"{gate.metric} is no worse than the champion's", seen, champion[gate.metric] - gate.champion_margin))
+        rules.append(
+            GateRule(
+                f"{gate.metric} is no worse than the champion's", seen, champion[gate.metric] - gate.champion_margin
+            )
+        )
     return rules

@@ -31,7 +31,7 @@ def labelled_rows(product: ModelProduct, table: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def rows_to_score(product: ModelProduct, table: pl.LazyFrame, now: datetime) -> pl.LazyFrame:
-    """Every row of `table` as a request would carry it, with features as of the horizon or, if that lies ahead, as of now."""
+    """Every row of `table` as a request carries it, with features as of the horizon, or as of now if that is sooner."""
     population = product.population
     horizon = pl.col(population.event_time) - population.horizon
     return table.select(

@@ -11,13 +11,15 @@ ORIGINAL = "original"
 
 @dataclass(frozen=True)
 class Curated:
-    """Rows that keep the rules, and those that do not: `event_day` where there is one, reason, original values as JSON."""
+    """Rows that keep the rules, and those that do not, with `event_day`, the reason and the original values as JSON."""
 
     rows: pl.DataFrame
     quarantined: pl.DataFrame
 
 
-def split_by_rules(frame: pl.DataFrame, rules: Mapping[str, pl.Expr], columns: list[str], original: list[str]) -> Curated:
+def split_by_rules(
+    frame: pl.DataFrame, rules: Mapping[str, pl.Expr], columns: list[str], original: list[str]
+) -> Curated:
     """Part `frame` by `rules`: reason to the condition that breaks it; the first that holds is the reason.
 
     `columns` are kept of the good rows; `original` are the columns of the bad rows that are kept as JSON.

@@ -8,8 +8,8 @@ UTC_MICROSECONDS = pl.Datetime("us", "UTC")
 def local_moment(date: pl.Expr, clock: pl.Expr, zone: pl.Expr, zones: list[str]) -> pl.Expr:
     """The moment at which clocks in `zone` show `clock` on `date`, in UTC microseconds.
 
-    `date` is a Date, `clock` an integer HHMM (2400 is the midnight that ends the day), `zone` one of `zones`. Null for a
-    time that the spring change skips; the first of the two moments for a time that the autumn change repeats.
+    `date` is a Date, `clock` an integer HHMM (2400 is the midnight that ends the day), `zone` one of `zones`.
+    Null for a time that the spring change skips; the first of two moments for a time that the autumn change repeats.
     """
     naive = date.cast(pl.Datetime("us")) + pl.duration(hours=clock // 100, minutes=clock % 100)
     return pl.coalesce(

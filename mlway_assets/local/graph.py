@@ -53,7 +53,9 @@ def plan(platform: Platform, jobs: Sequence[str], first: date | None = None, las
         if first or last:
             days = tuple(day for day in every_day(platform) if (first or day) <= day <= (last or day))
         if not days:
-            raise RunError(f"No day lies between {first} and {last}.\nHint: this environment keeps {platform.environment.days}.")
+            raise RunError(
+                f"No day lies between {first} and {last}.\nHint: this environment keeps {platform.environment.days}."
+            )
         runs.append(JobRun(job, days))
     return runs
 
@@ -74,7 +76,7 @@ def run_jobs(
     platform: Platform,
     instance: dg.DagsterInstance,
     runs: Sequence[JobRun],
-    on_step: Callable[[str, str, str], None] = lambda job, step, state: None,
+    on_step: Callable[[str, str, str], None],
 ) -> float:
     """Run them in order; gives the seconds they took. `on_step` hears of each step that starts, succeeds or fails.
 

@@ -27,8 +27,11 @@ def write_instance(paths: LocalPaths) -> None:
     home.mkdir(parents=True, exist_ok=True)
     config = {
         "telemetry": {"enabled": False},
+        "nux": {"enabled": False},
         "run_storage": _storage("dagster._core.storage.runs", "SqliteRunStorage", home / "history"),
-        "event_log_storage": _storage("mlway_assets.event_log", "BatchedSqliteEventLogStorage", home / "history" / "runs"),
+        "event_log_storage": _storage(
+            "mlway_assets.event_log", "BatchedSqliteEventLogStorage", home / "history" / "runs"
+        ),
         "schedule_storage": _storage("dagster._core.storage.schedules", "SqliteScheduleStorage", home / "schedules"),
         "concurrency": {"runs": {"max_concurrent_runs": 1}, "pools": {"default_limit": 1}},
     }
@@ -73,7 +76,7 @@ def _is_alive(process: int, started: float) -> bool:
     from psutil import NoSuchProcess, Process
 
     try:
-        return abs(Process(process).create_time() - started) < 1
+        return bool(abs(Process(process).create_time() - started) < 1)
     except NoSuchProcess:
         return False
 

@@ -1,8 +1,6 @@
 """Where the local services keep their files."""
 
 import hashlib
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +20,11 @@ class LocalPaths:
 
     @property
     def sockets(self) -> Path:
-        """Short folder for sockets, readable by its owner only."""
-        return Path(tempfile.gettempdir()) / f"mlway-{os.getuid()}-{self.mark}"
+        """Short folder for sockets, readable by its owner only.
+
+        HAProxy allows 97 bytes, of which Ray takes 70 for the node's id and the socket's name: 27 are left.
+        """
+        return Path("/tmp") / f"mlway-{self.mark}"  # noqa: S108 - the owner is checked where it is made
 
     @property
     def dagster_home(self) -> Path:

@@ -45,7 +45,7 @@ class ProcessManager:
         return self._ask(lambda server: server.getState()) is not None
 
     def start(self, services: list[Service]) -> None:
-        """Start supervisord, which starts the services. Raises ServiceError."""
+        """Start supervisord, which starts those services that start at once. Raises ServiceError."""
         config = self._paths.run / "supervisord.conf"
         config.write_text(supervisor_config(services, self._paths), encoding="utf-8")
         config.chmod(0o600)
@@ -60,6 +60,10 @@ class ProcessManager:
         )
         if not wait_until(lambda: self.is_running() or process.poll() is not None, 20) or process.poll() is not None:
             raise ServiceError(f"The process manager did not start.\nHint: see {output.name}.")
+
+    def start_rest(self) -> None:
+        """Start every service that does not run yet."""
+        self._ask(lambda server: server.startAllProcesses(False))
 
     def states(self) -> dict[str, ServiceState]:
         """Each service's state; empty while supervisord does not run."""
@@ -123,7 +127,7 @@ def wait_until(condition: Callable[[], bool], seconds: float, every: float = 0.2
 
 
 def _is_marked(process: psutil.Process, paths: LocalPaths) -> bool:
-    """Started by our supervisord, or holding a file of our Ray session: some of Ray's processes lose their environment."""
+    """Started by our supervisord, or holding a file of our Ray session: some of Ray's lose their environment."""
     if process.pid == os.getpid():
         return False
     try:

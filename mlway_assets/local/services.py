@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from configs.environments import Environment
-from configs.load import PROJECT_ROOT
+from configs.load import PROJECT_ROOT, configs_folder
 from mlway_assets.local.instance import dagster_variables
 from mlway_assets.local.paths import LocalPaths, local_paths
 
@@ -24,7 +24,7 @@ class Service:
     name: str
     command: tuple[str, ...]
     variables: Mapping[str, str] = field(default_factory=dict)
-    port: int | None = None
+    starts_at_once: bool = False
 
 
 def build_services(environment: Environment, environment_name: str) -> list[Service]:
@@ -35,6 +35,7 @@ def build_services(environment: Environment, environment_name: str) -> list[Serv
     shared = {
         "MLWAY_ENVIRONMENT": environment_name,
         "MLWAY_STATE": str(environment.state),
+        "MLWAY_CONFIGS": str(configs_folder().resolve()),
         "MLWAY_PORTS": ",".join(f"{name}={number}" for name, number in ports.model_dump().items()),
         MARK: paths.mark,
         "TZ": "UTC",
@@ -43,15 +44,15 @@ def build_services(environment: Environment, environment_name: str) -> list[Serv
     }
     dagster = shared | dagster_variables(paths)
     return [
-        Service(RAY, _ray_command(environment, programs, paths), shared | ray_variables(environment, paths), ports.ray_dashboard),
+        # Serving takes longest to start and must answer first; what people look at follows once it does.
+        Service(RAY, _ray_command(environment, programs, paths), shared | ray_variables(environment, paths), True),
         Service(
             DAGSTER,
             (str(programs / "dagster-webserver"), "-h", "127.0.0.1", "-p", str(ports.dagster), *workspace),
             dagster,
-            ports.dagster,
         ),
         Service(DAEMON, (str(programs / "dagster-daemon"), "run", *workspace), dagster),
-        Service(MLFLOW, _mlflow_command(environment, programs), shared | {"MLFLOW_DISABLE_TELEMETRY": "true"}, ports.mlflow),
+        Service(MLFLOW, _mlflow_command(environment, programs), shared | {"MLFLOW_DISABLE_TELEMETRY": "true"}),
     ]
 
 
@@ -77,7 +78,7 @@ def prepare(environment: Environment) -> None:
         else:
             shutil.rmtree(session)
     (paths.state / "ray" / "ray_current_cluster").unlink(missing_ok=True)
-    (paths.sockets / "haproxy").mkdir(mode=0o700, exist_ok=True)
+    (paths.sockets / "h").mkdir(mode=0o700, exist_ok=True)
     _write_haproxy_wrapper(paths)
     if not paths.ray_token.exists():
         descriptor = os.open(paths.ray_token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -87,7 +88,7 @@ def prepare(environment: Environment) -> None:
 
 def ray_variables(environment: Environment, paths: LocalPaths) -> dict[str, str]:
     """Ray's settings: HAProxy ingress, loopback, token, no telemetry, ports out of the way of a second cluster."""
-    ports, haproxy = environment.ports, paths.sockets / "haproxy"
+    ports, haproxy = environment.ports, paths.sockets / "h"
     base = ports.ray_head
     return {
         "RAY_AUTH_MODE": "token",
@@ -124,11 +125,11 @@ def ray_variables(environment: Environment, paths: LocalPaths) -> dict[str, str]
 
 
 def supervisor_config(services: list[Service], paths: LocalPaths) -> str:
-    """supervisord's configuration."""
+    """Supervisord's configuration."""
     socket = paths.sockets / "supervisor.sock"
     sections = [
-        f"[supervisord]\nnodaemon=true\nlogfile={paths.logs / 'supervisor.log'}\npidfile={paths.run / 'supervisord.pid'}\n"
-        f"childlogdir={paths.logs}\nidentifier=mlway-{paths.mark}",
+        f"[supervisord]\nnodaemon=true\nlogfile={paths.logs / 'supervisor.log'}\n"
+        f"pidfile={paths.run / 'supervisord.pid'}\nchildlogdir={paths.logs}\nidentifier=mlway-{paths.mark}",
         f"[unix_http_server]\nfile={socket}\nchmod=0600",
         "[rpcinterface:supervisor]\nsupervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface",
         *(_section(service, paths) for service in services),
@@ -140,9 +141,12 @@ def _section(service: Service, paths: LocalPaths) -> str:
     variables = ",".join(f'{name}="{_escaped(value)}"' for name, value in service.variables.items())
     command = " ".join(f'"{_escaped(word)}"' for word in service.command)
     return (
-        f"[program:{service.name}]\ncommand={command}\ndirectory={_escaped(str(PROJECT_ROOT))}\nenvironment={variables}\n"
-        f"stdout_logfile={_escaped(str(paths.logs / service.name))}.log\nredirect_stderr=true\nstdout_logfile_backups=1\n"
-        "stopsignal=TERM\nstopasgroup=false\nkillasgroup=true\nstopwaitsecs=20\nstartsecs=3\nstartretries=3\nautorestart=true"
+        f"[program:{service.name}]\ncommand={command}\ndirectory={_escaped(str(PROJECT_ROOT))}\n"
+        f"environment={variables}\n"
+        f"stdout_logfile={_escaped(str(paths.logs / service.name))}.log\nredirect_stderr=true\n"
+        f"stdout_logfile_backups=1\nautostart={str(service.starts_at_once).lower()}\n"
+        "stopsignal=TERM\nstopasgroup=false\nkillasgroup=true\nstopwaitsecs=20\n"
+        "startsecs=3\nstartretries=3\nautorestart=true"
     )
 
 

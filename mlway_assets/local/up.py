@@ -4,7 +4,7 @@ import json
 import os
 import socket
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from time import perf_counter
@@ -33,7 +33,8 @@ class PortInUseError(MlwayError):
 
     def __init__(self, name: str, number: int) -> None:
         super().__init__(
-            f"Port {number} ({name}) is in use.\nHint: end what uses it, or choose another: `mlway up --port {name}={number + 1}`."
+            f"Port {number} ({name}) is in use.\n"
+            f"Hint: end what uses it, or choose another: `mlway up --port {name}={number + 1}`."
         )
 
 
@@ -63,14 +64,27 @@ def bring_up(platform: Platform, say: Say, on_step: OnStep) -> UpReport:
     try:
         with ThreadPoolExecutor(1) as background:
             # Endpoints come up with what there is, or the baseline, while the graph is computed.
-            early = background.submit(_deploy, platform, manager)
+            early = background.submit(_deploy_and_start_rest, platform, manager)
             graph_seconds = _build_missing(platform, say, on_step)
-            _finish(early)
+            early.result()
         _deploy(platform, manager)
-        return _first_prediction(platform, began, graph_seconds)
-    except BaseException:
+        report = _first_prediction(platform, began, graph_seconds)
+        _wait_for_pages(platform, manager)
+        return report
+    except MlwayError:
         say(f"The logs are in {paths.logs}.")
         raise
+
+
+def _wait_for_pages(platform: Platform, manager: ProcessManager) -> None:
+    ports = platform.environment.ports
+
+    def answer() -> bool:
+        manager.require_alive()
+        return not _is_free(ports.dagster) and not _is_free(ports.mlflow)
+
+    if not wait_until(answer, START_SECONDS):
+        raise ServiceError("Dagster's or MLflow's pages did not come up.\nHint: see the dagster and mlflow logs.")
 
 
 def product_url(platform: Platform, product: ModelProduct) -> str:
@@ -111,8 +125,9 @@ def _build_missing(platform: Platform, say: Say, on_step: OnStep) -> float:
     return run_jobs(platform, instance, plan(platform, jobs), on_step)
 
 
-def _finish(early: "Future[None]") -> None:
-    early.result()
+def _deploy_and_start_rest(platform: Platform, manager: ProcessManager) -> None:
+    _deploy(platform, manager)
+    manager.start_rest()
 
 
 def _deploy(platform: Platform, manager: ProcessManager) -> None:
@@ -125,12 +140,14 @@ def _deploy(platform: Platform, manager: ProcessManager) -> None:
     if not wait_until(answers, START_SECONDS):
         raise ServiceError(f"Ray Serve did not answer within {START_SECONDS} s.\nHint: see the ray log.")
     desired = desired_versions(platform)
-    if differences(platform, api, desired):
+    if differences(api, desired):
         roll_out(platform, api, desired)
     for product in platform.project.products.values():
         expected = desired[product.name]
 
-        def is_ready(product: ModelProduct = product, version: int | None = expected.version if expected else None) -> bool:
+        def is_ready(
+            product: ModelProduct = product, version: int | None = expected.version if expected else None
+        ) -> bool:
             reason = failure(api.applications().get(product.name, {}))
             if reason is not None:
                 raise ServeError(f"{product.name} did not come up: {reason}")

@@ -2,7 +2,6 @@
 
 import fnmatch
 import json
-import os
 import re
 from collections.abc import Iterator, Sequence
 from datetime import date
@@ -99,7 +98,7 @@ class FilesReader:
         if "://" in self._folder:
             options = self._source.storage_options | resolve_secrets(self._source.storage_secrets)
             return from_url(self._folder, config=options)  # type: ignore[no-any-return,call-overload]
-        if not os.path.isdir(self._folder):
+        if not Path(self._folder).is_dir():
             raise SourceError(self._folder, "there is no such folder", "create it, or mend `path`.")
         return LocalStore(self._folder)
 

@@ -85,11 +85,8 @@ def conform(frame: pl.DataFrame, table: SourceTable, place: str) -> pl.DataFrame
 
 def with_event_day(frame: pl.DataFrame, table: SourceTable) -> pl.DataFrame:
     """`frame` with its `event_day`."""
-    columns = table.event_day
-    if len(columns) == 3:
-        day = pl.date(*(pl.col(column) for column in columns))
-    else:
-        day = pl.col(columns[0]).cast(pl.Date)
+    parts = [pl.col(column) for column in table.event_day]
+    day = pl.date(*parts) if len(parts) == 3 else parts[0].cast(pl.Date)
     return frame.with_columns(day.alias(EVENT_DAY))
 
 

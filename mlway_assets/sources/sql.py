@@ -90,7 +90,7 @@ class SqlReader:
         uri = resolve_secret(self._uri_secret)
         try:
             if self._is_postgres:
-                from adbc_driver_postgresql import dbapi as postgresql
+                from adbc_driver_postgresql import dbapi as postgresql  # type: ignore[import-untyped]
 
                 connection = postgresql.connect(uri)
             else:
@@ -105,4 +105,6 @@ class SqlReader:
         except DatabaseError as error:
             # The driver's message may repeat the address, which holds the password: say the secret's name instead.
             problem = str(error).replace(uri, self._uri_secret).splitlines()[0]
-            raise SourceError(self.place, f"the query failed: {problem}", f"check {self._uri_secret} and `table`.") from None
+            raise SourceError(
+                self.place, f"the query failed: {problem}", f"check {self._uri_secret} and `table`."
+            ) from None

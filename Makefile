@@ -1,0 +1,60 @@
+# Everything that continuous integration runs, by one word each. `make help` lists the words.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+export DO_NOT_TRACK := 1
+export OMP_WAIT_POLICY := passive
+
+.PHONY: setup up down test check format bench bench-graph bench-up lock clean help
+
+setup: .venv/.ready ## Make .venv with everything, from the lock
+
+.venv/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else f"mlway needs Python 3.11 to 3.13, this is {v[0]}.{v[1]}: run `make setup PYTHON=/path/to/python3.12`")'
+	@$(PYTHON) -m venv .venv
+	@grep -A 100 '^uv==' requirements.lock | awk 'NR > 1 && /^[a-z]/ { exit } { print }' > .venv/uv.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.lock
+	@$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+up: setup ## Start everything, build the graph, ask for one prediction; Ctrl-C stops it
+	@$(BIN)/mlway up $(ARGS)
+
+down: setup ## Stop everything
+	@$(BIN)/mlway down
+
+test: setup ## Run all tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: setup ## Format, lint, types, import layers, Dagster definitions
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports > /tmp/mlway-import-layers.txt || { cat /tmp/mlway-import-layers.txt; exit 1; }
+	@DAGSTER_HOME= $(BIN)/dagster definitions validate -w workspace.yaml
+
+format: setup ## Format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: bench-graph bench-up ## Run every benchmark
+
+bench-graph: setup ## The graph against a plain script of the same functions
+	@$(BIN)/python benchmarks/graph.py
+
+bench-up: setup ## `mlway up` from nothing against a no-op Ray Serve application
+	@$(BIN)/python benchmarks/up.py
+
+lock: setup ## Resolve requirements.lock anew from pyproject.toml
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --group dev pyproject.toml --output-file requirements.lock
+
+clean: ## Remove the environment, the state and every cache
+	@if [ -x $(BIN)/mlway ]; then $(BIN)/mlway down; fi
+	@rm -rf .venv .mlway .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
