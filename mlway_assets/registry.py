@@ -3,6 +3,8 @@
 A version's files are copied to `MODEL_STORE/PRODUCT/VERSION/`, from which endpoints load them without MLflow.
 """
 
+import logging
+import os
 import shutil
 import subprocess
 import tempfile
@@ -59,10 +61,11 @@ class Registry:
     @cached_property
     def client(self) -> "MlflowClient":
         """MLflow's client. The first use of a new database creates its tables."""
-        import os
-
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         import mlflow
+
+        logging.getLogger("mlflow").setLevel(logging.ERROR)
 
         uri = self.environment.experiments.tracking_uri
         if uri.startswith("sqlite:///"):

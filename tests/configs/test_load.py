@@ -1,0 +1,71 @@
+"""Configuration: what is refused, and in which words."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from configs.errors import ConfigError
+from configs.json_schemas import json_schemas
+from configs.load import PROJECT_ROOT, load_environment, load_project
+
+BROKEN = sorted((Path(__file__).parent / "broken").glob("*.yaml"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    ignored = shutil.ignore_patterns("*.py", "__pycache__")
+    return Path(shutil.copytree(PROJECT_ROOT / "configs", tmp_path / "configs", ignore=ignored))
+
+
+@pytest.mark.parametrize("path", BROKEN, ids=lambda path: path.stem)
+def test_a_broken_file_names_the_file_the_field_and_a_remedy(path: Path, folder: Path) -> None:
+    """Each fixture says in its first lines which file it replaces and what the message must hold."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    target = lines[0].removeprefix("# replaces: ")
+    expected = [line.removeprefix("# expect: ") for line in lines if line.startswith("# expect: ")]
+    shutil.copyfile(path, folder / target)
+    with pytest.raises(ConfigError) as error:
+        load_environment("local", folder) if target.startswith("environments") else load_project(folder)
+    assert error.value.file.endswith(".yaml")
+    assert "Hint: " in str(error.value)
+    for text in expected:
+        assert text in str(error.value)
+
+
+def test_the_bundled_files_load_and_agree() -> None:
+    project = load_project()
+    assert project.model_features(project.products["flight_delay"])
+
+
+def test_an_unknown_environment_names_those_there_are(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no environment 'produktion'\. Known: local"):
+        load_environment("produktion", folder)
+
+
+def test_two_sources_must_not_bring_the_same_table(folder: Path) -> None:
+    file = folder / "sources" / "airports_supplement.yaml"
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    content["tables"]["planes"] = content["tables"].pop("airports_supplement")
+    file.write_text(yaml.safe_dump(content), encoding="utf-8")
+    with pytest.raises(ConfigError, match="has a table of that name"):
+        load_project(folder)
+
+
+def test_committed_json_schemas_are_those_of_the_types() -> None:
+    for name, text in json_schemas().items():
+        committed = (PROJECT_ROOT / "configs" / "schemas" / name).read_text(encoding="utf-8")
+        assert committed == text, "run `mlway schema`"
+
+
+def test_a_moved_port_is_taken_from_the_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLWAY_PORTS", "dagster=3456")
+    assert load_environment("local").ports.dagster == 3456
+
+
+@pytest.mark.parametrize("text", ["dagster", "dagster=abc", "nothing=1", "serve=70000"])
+def test_a_port_that_makes_no_sense_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLWAY_PORTS", text)
+    with pytest.raises(ConfigError, match="MLWAY_PORTS"):
+        load_environment("local")

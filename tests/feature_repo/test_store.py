@@ -1,0 +1,157 @@
+"""The feature store of the small platform: Feast's own interfaces and ours say the same."""
+
+import hashlib
+from datetime import timedelta
+
+import polars as pl
+import pytest
+
+from feature_repo.offline_store import EntityFrameError
+from feature_repo.services import definitions_hash
+from feature_repo.store import historical_features, open_store
+from mlway_assets.compute.population import rows_to_score
+from mlway_assets.resources import Platform
+from serving.online_features import SqliteOnlineFeatures
+
+SERVICE = "flight_delay"
+
+
+@pytest.fixture(scope="module")
+def requests(built_platform: Platform) -> pl.DataFrame:
+    product = built_platform.project.products[SERVICE]
+    table = built_platform.lake.scan("curated", "fact_flights")
+    return rows_to_score(product, table, built_platform.clock.now()).collect().sample(400, seed=1)
+
+
+def test_every_entity_row_comes_back_once_and_in_order(built_platform: Platform, requests: pl.DataFrame) -> None:
+    twice = pl.concat([requests, requests.head(50)])
+    joined = historical_features(open_store(built_platform.environment), twice, SERVICE).to_polars()
+    assert joined.select(twice.columns).equals(twice)
+
+
+@pytest.mark.parametrize("kind", ["polars", "pandas", "arrow"])
+def test_the_kind_of_entity_frame_makes_no_difference(
+    kind: str, built_platform: Platform, requests: pl.DataFrame
+) -> None:
+    frame = {"polars": requests, "pandas": requests.to_pandas(), "arrow": requests.to_arrow()}[kind]
+    store = open_store(built_platform.environment)
+    job = store.get_historical_features(entity_df=frame, features=store.get_feature_service(SERVICE))
+    wanted = historical_features(store, requests, SERVICE).to_polars().drop(requests.columns)
+    assert job.to_polars().select(wanted.columns).equals(wanted)
+
+
+def test_feasts_own_on_demand_views_give_what_our_request_features_give(
+    built_platform: Platform, requests: pl.DataFrame
+) -> None:
+    job = historical_features(open_store(built_platform.environment), requests, SERVICE)
+    ours, feasts = job.to_polars(), pl.DataFrame(pl.from_arrow(job.to_arrow()))
+    assert ours.equals(feasts.select(ours.columns))
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (pl.DataFrame({"tailnum": ["N1"]}), "no column 'event_timestamp'"),
+        (
+            pl.DataFrame({"event_timestamp": [None]}, schema={"event_timestamp": pl.Datetime("us", "UTC")}),
+            "1 rows have",
+        ),
+        ("SELECT 1", "The entity frame is a str"),
+    ],
+)
+def test_an_entity_frame_that_cannot_be_joined_is_refused(
+    frame: object, message: str, built_platform: Platform
+) -> None:
+    store = open_store(built_platform.environment)
+    with pytest.raises(EntityFrameError, match=message):
+        store.get_historical_features(entity_df=frame, features=store.get_feature_service(SERVICE))
+
+
+def test_poisoning_what_became_known_later_changes_nothing_before(built_platform: Platform) -> None:
+    """Whatever is written or known after a moment must not reach a row of that moment."""
+    from feature_repo.aggregations import feature_values
+
+    project, now = built_platform.project, built_platform.clock.now()
+    groups = [
+        g for g in project.table_groups(project.products[SERVICE]) if g.table == "fact_flights" and g.kind != "static"
+    ]
+    flights = built_platform.lake.scan("curated", "fact_flights").collect()
+    for group in groups:
+        later = pl.col(group.known_at) > now
+        poisoned = flights.with_columns(
+            pl.when(later).then(pl.lit(9_999)).otherwise(pl.col(name)).alias(name)
+            for name in ("departure_delay_minutes", "arrival_delay_minutes")
+        )
+        hashes = [
+            hashlib.sha256(
+                feature_values(group, table.lazy())
+                .filter(pl.col("event_timestamp") <= now)
+                .collect()
+                .write_csv()
+                .encode()
+            ).hexdigest()
+            for table in (flights, poisoned)
+        ]
+        assert not poisoned.equals(flights)
+        assert hashes[0] == hashes[1], group.name
+
+
+def test_offline_and_online_agree_to_the_last_bit_as_of_now(built_platform: Platform, requests: pl.DataFrame) -> None:
+    now, project = built_platform.clock.now(), built_platform.project
+    groups = project.table_groups(project.products[SERVICE])
+    entities = requests.drop("event_timestamp", "event_day")
+    offline = historical_features(
+        open_store(built_platform.environment), entities.with_columns(event_timestamp=pl.lit(now)), SERVICE
+    ).to_polars()
+    online = SqliteOnlineFeatures(built_platform.environment.feature_store.online_path, groups).read(entities, now)
+    for group in groups:
+        for name in group.types:
+            assert offline[name].equals(online.frame[name], null_equal=True), name
+
+
+def test_our_online_reader_agrees_with_feasts(built_platform: Platform, requests: pl.DataFrame) -> None:
+    project, store = built_platform.project, open_store(built_platform.environment)
+    groups = [g for g in project.table_groups(project.products[SERVICE])]
+    entities = requests.head(60).select("carrier", "flight", "origin", "dest", "tailnum").drop_nulls()
+    path = built_platform.environment.feature_store.online_path
+    ours = SqliteOnlineFeatures(path, [_endless(group) for group in groups]).read(entities, built_platform.clock.now())
+    for group in groups:
+        refs = [f"{group.name}:{name}" for name in group.types]
+        rows = entities.select(list(group.join_keys)).to_dicts()
+        feasts = store.get_online_features(features=refs, entity_rows=rows).to_dict()
+        for name in group.types:
+            assert ours.frame[name].to_list() == feasts[name], name
+
+
+def _endless(group: object) -> object:
+    """Feast does not enforce ttl online; compare without it."""
+    return type(
+        "Endless",
+        (),
+        {"name": group.name, "join_keys": group.join_keys, "types": group.types, "time_to_live": timedelta(0)},
+    )()
+
+
+def test_values_past_their_ttl_are_missing_online(built_platform: Platform, requests: pl.DataFrame) -> None:
+    project = built_platform.project
+    groups = project.table_groups(project.products[SERVICE])
+    reader = SqliteOnlineFeatures(built_platform.environment.feature_store.online_path, groups)
+    later = built_platform.clock.now() + timedelta(days=60)
+    read = reader.read(requests.drop("event_timestamp", "event_day"), later)
+    alive = {group.name for group in groups if not group.time_to_live}
+    assert all({group.name for group in groups} - alive <= set(missing) for missing in read.missing)
+
+
+def test_the_hash_of_definitions_ignores_prose_and_sees_windows(built_platform: Platform) -> None:
+    project = built_platform.project
+    product = project.products[SERVICE]
+    group = project.features["route_history"]
+    reworded = group.model_copy(update={"description": "In other words."})
+    widened = group.model_copy(update={"windows": (timedelta(days=14),)})
+    hashes = [
+        definitions_hash(
+            type(project)(project.sources, {**project.features, group.name: version}, project.products), product
+        )
+        for version in (group, reworded, widened)
+    ]
+    assert hashes[0] == hashes[1] != hashes[2]
