@@ -64,13 +64,18 @@ class WindowedFeatures(_TableGroup):
         return max(self.windows)
 
     @property
-    def types(self) -> dict[str, FeatureType]:
-        """Feature name to type; a feature is called after its aggregation and its window."""
+    def parts(self) -> dict[str, tuple[Aggregation, timedelta]]:
+        """Feature name to its aggregation and window, after which it is called."""
         return {
-            f"{name}_{format_duration(window)}": aggregation.type
+            f"{name}_{format_duration(window)}": (aggregation, window)
             for window in self.windows
             for name, aggregation in self.aggregations.items()
         }
+
+    @property
+    def types(self) -> dict[str, FeatureType]:
+        """Feature name to type."""
+        return {name: aggregation.type for name, (aggregation, _) in self.parts.items()}
 
 
 class ColumnFeature(Frozen):

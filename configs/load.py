@@ -98,7 +98,8 @@ def load_environment(name: str | None = None, folder: Path | None = None) -> Env
     state = PROJECT_ROOT / (os.environ.get("MLWAY_STATE") or str(content.get("state", ".mlway")))
     content = _substitute(content, {"{state}": str(state), "{project}": str(PROJECT_ROOT)})
     content["state"] = str(state)
-    content["ports"] = content.get("ports", {}) | _ports(os.environ.get("MLWAY_PORTS", ""))
+    if ports := _ports(os.environ.get("MLWAY_PORTS", "")):
+        content["ports"] = {**(content.get("ports") or {}), **ports}
     return _validate(FILE_KINDS["environments"], content, path)  # type: ignore[no-any-return]
 
 
@@ -140,7 +141,7 @@ def _load_kind(folder: Path, kind: str) -> dict[str, Any]:
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(str(path), "", f"not valid YAML: {error}", "mend the syntax at that line.") from error
     if not isinstance(content, dict):
         raise ConfigError(str(path), "", "holds no fields", "write `field: value` lines; see configs/schemas/.")
@@ -193,7 +194,7 @@ def _reference(file: str, field: str, name: str, known: Iterable[str]) -> None:
 def _check_request_features(project: Project, group: RequestFeatures) -> None:
     file = f"features/{group.name}.yaml"
     for other, names in group.uses.items():
-        _reference(file, "uses", other, project.features)
+        _reference(file, "uses", other, [name for name, known in project.features.items() if known.kind != "request"])
         for name in names:
             _reference(file, f"uses.{other}", name, project.features[other].types)
     for name, local in group.local_times.items():
@@ -219,6 +220,13 @@ def _check_product(project: Project, product: ModelProduct) -> None:
         for other in group.uses if isinstance(group, RequestFeatures) else ():
             _reference(file, f"features ({group_name} uses it)", other, product.features)
         for name in group.types:
+            if name in request:
+                raise ConfigError(
+                    file,
+                    "features",
+                    f"{group_name!r} has a feature called like the request's {name!r}",
+                    "rename the feature.",
+                )
             if name in owners:
                 raise ConfigError(
                     file, "features", f"{owners[name]!r} and {group_name!r} both have {name!r}", "rename one of them."

@@ -5,14 +5,16 @@ from typing import Literal
 
 from pydantic import AwareDatetime, Field, model_validator
 
-from configs.schema import ColumnType, Description, Duration, Frozen, Name, Owner
+from configs.schema import Description, Duration, Frozen, Name, Owner
+
+RequestType = Literal["string", "int64", "float64", "boolean", "timestamp"]
 
 
 class Population(Frozen):
     """Which rows of a curated table the product predicts, and what a request for one of them carries."""
 
     table: Name
-    request: dict[str, ColumnType] = Field(description="Columns that a request carries.", min_length=1)
+    request: dict[str, RequestType] = Field(description="Columns that a request carries.", min_length=1)
     event_time: str = Field(description="The request's timestamp of the event that is predicted.")
     horizon: Duration = Field(description="Features are as known this long before the event.")
 
@@ -53,10 +55,6 @@ class Training(Frozen):
     parameters: dict[str, int | float | str | bool] = {}
     rounds: int = Field(gt=0, description="Most boosting rounds; early stopping on validation may end sooner.")
     early_stopping_rounds: int = Field(gt=0)
-    refit: bool = Field(
-        default=False,
-        description="Fit again on train and validation together, with the rounds found, for the released model.",
-    )
     seed: int
     split: Split
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
+from configs.errors import ConfigError
 from configs.features import Aggregation, LatestFeatures, StaticFeatures, TableFeatures, WindowedFeatures
 from configs.schema import format_duration
 
@@ -52,6 +53,7 @@ def _from_rows(group: LatestFeatures | StaticFeatures, rows: pl.LazyFrame, times
 def _windowed(group: WindowedFeatures, rows: pl.LazyFrame) -> pl.LazyFrame:
     keys = list(group.join_keys)
     inputs = _inputs(group)
+    _check_whole_numbers(group, rows)
     events = rows.select(*keys, pl.col(group.known_at).alias(EVENT_TIMESTAMP), **inputs).sort(
         EVENT_TIMESTAMP, *keys, *inputs
     )
@@ -78,6 +80,19 @@ def _inputs(group: WindowedFeatures) -> dict[str, pl.Expr]:
     }
 
 
+def _check_whole_numbers(group: WindowedFeatures, rows: pl.LazyFrame) -> None:
+    """Truncating fractions would give wrong numbers without a word."""
+    parsed = {name: pl.sql_expr(a.of) for name, a in group.aggregations.items() if a.of is not None}
+    for name, kind in rows.select(**parsed).collect_schema().items():
+        if not (kind.is_integer() or kind == pl.Boolean):
+            raise ConfigError(
+                f"features/{group.name}.yaml",
+                f"aggregations.{name}.of",
+                f"gives {kind}, not whole numbers or a condition",
+                "count in a smaller unit: CAST(ROUND(100 * value) AS BIGINT) for hundredths.",
+            )
+
+
 def _change_points(events: pl.LazyFrame, keys: list[str], windows: tuple[timedelta, ...]) -> pl.LazyFrame:
     """Each moment at which a row enters or leaves a window of its entity."""
     moments = events.select(*keys, EVENT_TIMESTAMP)
@@ -95,7 +110,7 @@ def _cumulative(events: pl.LazyFrame, keys: list[str], inputs: list[str], group:
             value.fill_null(0).cum_sum().over(keys).alias(f"{name}_sum"),
         ]
         if group.aggregations[name].function == "standard_deviation":
-            columns.append((value * value).fill_null(0).cum_sum().over(keys).alias(f"{name}_squares"))
+            columns.append((value.cast(pl.Int128) * value).fill_null(0).cum_sum().over(keys).alias(f"{name}_squares"))
         if group.aggregations[name].function == "last":
             columns.append(value.forward_fill().over(keys).alias(f"{name}_last"))
     running = events.select(*keys, EVENT_TIMESTAMP, *columns)
@@ -129,7 +144,7 @@ def _statistic(name: str, aggregation: Aggregation) -> pl.Expr:
         return known.then(total / count)
     if aggregation.function == "standard_deviation":
         # Sample deviation by whole numbers: (n * sum(x^2) - sum(x)^2) / (n * (n - 1)).
-        numerator = count * _within(name, "squares") - total * total
+        numerator = count * _within(name, "squares") - total.cast(pl.Int128) * total
         return pl.when(count > 1).then((numerator / (count * (count - 1))).sqrt())
     if aggregation.function == "last":
         return known.then(pl.col(f"{name}_last_now"))

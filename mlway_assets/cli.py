@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 # Before anything loads OpenMP or asks for local time: threads that wait must not spin on shared cores.
@@ -15,6 +16,7 @@ os.environ["TZ"] = "UTC"
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from configs.errors import MlwayError
@@ -44,13 +46,15 @@ def _clear_errors() -> Iterator[None]:
     try:
         yield
     except MlwayError as error:
-        errors.print(f"[red]error:[/red] {error}", highlight=False, markup=True)
+        errors.print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
 
 
 def _choose(environment: str | None, ports: list[str] | None = None) -> None:
     if environment:
-        os.environ["MLWAY_ENVIRONMENT"] = environment
+        # The services start elsewhere, where a relative path would mean another file.
+        is_path = environment.endswith(".yaml")
+        os.environ["MLWAY_ENVIRONMENT"] = str(Path(environment).resolve()) if is_path else environment
     if ports:
         os.environ["MLWAY_PORTS"] = ",".join(filter(None, [os.environ.get("MLWAY_PORTS"), *ports]))
 
@@ -83,6 +87,7 @@ def up(
 
         platform = open_platform()
         manager = ProcessManager(local_paths(platform.environment))
+        ran_before = manager.is_running()
         say = errors if as_json else console
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         try:
@@ -93,11 +98,13 @@ def up(
                 console.print("Ctrl-C stops everything.") if not as_json else None
                 signal.pause()
         except (KeyboardInterrupt, SystemExit):
-            say.print("Stopping ...")
-            manager.stop()
+            if not ran_before:
+                say.print("Stopping ...")
+                manager.stop()
             raise typer.Exit(0) from None
         except MlwayError:
-            manager.stop()
+            if not ran_before:
+                manager.stop()
             raise
 
 

@@ -1,6 +1,7 @@
 """pandera contracts of the curated tables. A contract holds for every row that was not quarantined."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from configs.errors import MlwayError
@@ -24,16 +25,34 @@ def contract_for(table: str) -> "pa.DataFrameSchema":
     return _CONTRACTS[table]()
 
 
-def violations(table: str, frame: "pl.DataFrame", limit: int = 20) -> list[dict[str, str]]:
-    """What in `frame` breaks the table's contract, at most `limit` cases; empty when it holds."""
+@dataclass(frozen=True)
+class Violations:
+    """What in a table breaks its contract: rows by number, each with its first reason, and what concerns no one row."""
+
+    rows: Mapping[int, str]
+    of_the_whole: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.rows or self.of_the_whole)
+
+
+def violations(table: str, frame: "pl.DataFrame") -> Violations:
+    """What in `frame` breaks the table's contract."""
     import pandera.errors
 
     try:
         contract_for(table).validate(frame, lazy=True)
     except pandera.errors.SchemaErrors as error:
-        cases = error.failure_cases.head(limit)
-        return [{name: str(value) for name, value in case.items()} for case in cases.iter_rows(named=True)]
-    return []
+        rows: dict[int, str] = {}
+        whole: list[str] = []
+        for case in error.failure_cases.iter_rows(named=True):
+            reason = f"contract: {case['column'] or 'row'} breaks {case['check']}"
+            if case["index"] is None:
+                whole.append(reason)
+            else:
+                rows.setdefault(int(case["index"]), reason)
+        return Violations(rows, tuple(dict.fromkeys(whole)))
+    return Violations({}, ())
 
 
 def _moment() -> "pl.DataType":

@@ -8,6 +8,7 @@ import polars as pl
 
 from mlway_assets.compute import dimensions, flights, weather
 from mlway_assets.compute.quarantine import Curated
+from mlway_assets.contracts import Violations, violations
 from mlway_assets.lake import Lake
 
 Table = tuple[str, str]
@@ -135,31 +136,48 @@ CURATED_TABLES = {
 
 @dataclass(frozen=True)
 class CuratedWrite:
-    """What was written: the rows, those quarantined, and the table's new version."""
+    """What was curated: the rows, those quarantined, what breaks the contract all the same, the version written."""
 
     curated: Curated
-    version: int
+    broken: Violations
+    maximum_quarantined_share: float
+    version: int | None
 
     @property
     def quarantined_share(self) -> float:
         """Quarantined rows among all."""
-        total = len(self.curated.rows) + len(self.curated.quarantined)
-        return len(self.curated.quarantined) / total if total else 0.0
+        return _share(self.curated)
 
 
 def curate(table: CuratedTable, lake: Lake, days: list[date]) -> CuratedWrite:
     """Curate and write `days` of a partitioned table, or the whole of another.
 
-    The quarantine is written first: should the second commit never happen, the next run does both again.
+    Rows that break the contract are quarantined. Where more than the stated share is, or the contract does not hold
+    even so, the table keeps what it had, and only the quarantine is written. The quarantine is written first: should
+    the second commit never happen, the next run does both again.
     """
     frames = [lake.scan_days(layer, name, days).collect() for layer, name in table.partitioned_inputs]
     frames += [lake.scan(layer, name).collect() for layer, name in table.whole_inputs]
     curated = table.curate(*(_as_received(frame) for frame in frames))
+    broken = violations(table.name, curated.rows)
+    if broken.rows:
+        curated = curated.without(broken.rows)
+        broken = violations(table.name, curated.rows)
+    _write(table, lake, "quarantine", curated.quarantined, days)
+    is_sound = not broken and _share(curated) <= table.maximum_quarantined_share
+    version = _write(table, lake, "curated", curated.rows, days) if is_sound else None
+    return CuratedWrite(curated, broken, table.maximum_quarantined_share, version)
+
+
+def _write(table: CuratedTable, lake: Lake, layer: str, frame: pl.DataFrame, days: list[date]) -> int:
     if table.is_partitioned:
-        lake.replace_days("quarantine", table.name, curated.quarantined, days)
-        return CuratedWrite(curated, lake.replace_days("curated", table.name, curated.rows, days))
-    lake.replace("quarantine", table.name, curated.quarantined)
-    return CuratedWrite(curated, lake.replace("curated", table.name, curated.rows))
+        return lake.replace_days(layer, table.name, frame, days)
+    return lake.replace(layer, table.name, frame)
+
+
+def _share(curated: Curated) -> float:
+    total = len(curated.rows) + len(curated.quarantined)
+    return len(curated.quarantined) / total if total else 0.0
 
 
 def _as_received(frame: pl.DataFrame) -> pl.DataFrame:

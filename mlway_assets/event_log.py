@@ -22,6 +22,7 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
 
     _open: dict[str, Connection] | None = None
     _stack: ExitStack | None = None
+    _thread: int | None = None
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         super().__init__(base_dir, inst_data)
@@ -37,7 +38,8 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:
-        if self._open is None or self._stack is None:
+        # Another thread waits in the base for the lock that the batch holds.
+        if self._open is None or self._stack is None or self._thread != threading.get_ident():
             with super()._connect(shard) as connection:
                 yield connection
             return
@@ -46,9 +48,9 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
         yield self._open[shard]
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
-        """Store all of `events`, or none."""
+        """Store `events` in one transaction for each file that they go to."""
         with self._db_lock, ExitStack() as stack:
-            self._open, self._stack = {}, stack
+            self._open, self._stack, self._thread = {}, stack, threading.get_ident()
             try:
                 for event in events:
                     self.store_event(event)

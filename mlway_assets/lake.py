@@ -50,9 +50,11 @@ class Lake:
         self, layer: str, table: str, frame: pl.DataFrame, days: Sequence[date], column: str = "event_day"
     ) -> int:
         """Replace exactly these days with `frame`, which holds no others. Returns the new version."""
-        strangers = frame.filter(~pl.col(column).is_in(list(days)))[column].unique()
+        strangers = frame.filter(~pl.col(column).is_in(list(days)).fill_null(value=False))[column].unique().sort()
         if len(strangers):
-            raise ValueError(f"{layer}/{table}: rows of {sorted(strangers)} while replacing {min(days)} to {max(days)}")
+            raise ValueError(
+                f"{layer}/{table}: rows of {strangers.to_list()} while replacing {min(days)} to {max(days)}"
+            )
         listed = ", ".join(f"'{day.isoformat()}'" for day in days)
         predicate = f"{column} IN ({listed})" if self.exists(layer, table) else None
         return self._write(layer, table, frame, predicate, [column])

@@ -64,8 +64,17 @@ def judge(product: ModelProduct, platform: Platform, run_id: str) -> list[GateRu
     frame = part_of(platform.lake.scan(LAYER, product.name).collect(), product, "validate")
     candidate = load_model(platform.registry.run_folder(run_id))
     champion = platform.registry.champion(product.name)
-    measured = None if champion is None else _metrics(frame, load_model(champion.folder, champion.digest).score(frame))
+    measured = None if champion is None else _champion_metrics(champion, frame)
     return gate_rules(product.gate, _metrics(frame, candidate.score(frame)), measured)
+
+
+def _champion_metrics(champion: ModelVersion, frame: pl.DataFrame) -> dict[str, float]:
+    """The champion on the candidate's rows; what was recorded of it where these lack a feature that it needs."""
+    model = load_model(champion.folder, champion.digest)
+    if set(model.contract.features) <= set(frame.columns):
+        return _metrics(frame, model.score(frame))
+    prefix = "validation_"
+    return {name.removeprefix(prefix): value for name, value in champion.metrics.items() if name.startswith(prefix)}
 
 
 def register_candidate(product: ModelProduct, platform: Platform, run_id: str) -> ModelVersion:

@@ -6,14 +6,34 @@ from datetime import date, timedelta
 import dagster as dg
 
 from configs.environments import Days
+from mlway_assets.resources import Platform
 
 
 def build_days(days: Days) -> dg.DailyPartitionsDefinition:
-    """Every event day that the environment keeps."""
-    end = days.last + timedelta(days=1) if days.last else None
-    return dg.DailyPartitionsDefinition(
-        start_date=days.first.isoformat(), end_date=end.isoformat() if end else None, timezone="UTC"
-    )
+    """Every event day that the environment keeps: up to its last, or to today."""
+    first = days.first.isoformat()
+    if days.last is None:
+        return dg.DailyPartitionsDefinition(start_date=first, timezone="UTC", end_offset=1)
+    end = days.last + timedelta(days=1)
+    return dg.DailyPartitionsDefinition(start_date=first, end_date=end.isoformat(), timezone="UTC")
+
+
+def every_day(platform: Platform) -> tuple[date, ...]:
+    """Every event day that the environment keeps, up to its last or to the clock's today."""
+    declared = platform.environment.days
+    last = declared.last or platform.clock.now().date()
+    return tuple(declared.first + timedelta(days=n) for n in range((last - declared.first).days + 1))
+
+
+def stretches(days: Sequence[date]) -> list[list[date]]:
+    """`days` in order, cut wherever one is missing."""
+    found: list[list[date]] = []
+    for day in sorted(days):
+        if found and day - found[-1][-1] == timedelta(days=1):
+            found[-1].append(day)
+        else:
+            found.append([day])
+    return found
 
 
 def selected_days(context: dg.AssetExecutionContext) -> list[date]:

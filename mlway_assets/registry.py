@@ -132,12 +132,13 @@ class Registry:
         from mlflow.exceptions import MlflowException
 
         try:
-            return self._describe(self.client.get_model_version_by_alias(product, CHAMPION))
+            found = self.client.get_model_version_by_alias(product, CHAMPION)
         except MlflowException as error:
             # A missing model is RESOURCE_DOES_NOT_EXIST to MLflow, a missing alias INVALID_PARAMETER_VALUE.
             if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 return None
             raise
+        return self._describe(found)
 
     def require_champion(self, product: str) -> ModelVersion:
         """The version that answers. Raises MissingChampionError."""

@@ -1,10 +1,14 @@
 """Make serving follow the registry: declare every product with its champion, if that is not what runs already."""
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 from mlway_assets.local.paths import local_paths
 from mlway_assets.resources import Platform
 from serving.deploy import ServeApi, ServedVersion, code_digest, serve_config, user_config
+
+Versions = Mapping[str, ServedVersion | None]
 
 
 def desired_versions(platform: Platform) -> dict[str, ServedVersion | None]:
@@ -21,19 +25,47 @@ def open_serve_api(platform: Platform) -> ServeApi:
     return ServeApi(platform.environment, local_paths(platform.environment).ray_token)
 
 
-def differences(api: ServeApi, desired: dict[str, ServedVersion | None]) -> list[str]:
-    """A line for each product that does not run as desired."""
-    running, lines = api.applications(), []
-    for product, version in desired.items():
-        declared = running.get(product, {}).get("deployed_app_config") or {}
-        if declared.get("args", {}).get("code") != code_digest():
-            lines.append(f"{product}: not deployed with this code")
-        elif [d.get("user_config") for d in declared.get("deployments", [])] != [user_config(version)]:
-            lines.append(f"{product}: {'baseline' if version is None else f'version {version.version}'}")
-    return lines
+def roll_out_code(platform: Platform, api: ServeApi, desired: Versions) -> None:
+    """Declare `desired` with the code and configuration as they lie on disk. Raises ServeError."""
+    running = _declarations(api)
+    if _versions(running) != _user_configs(desired) or _codes(running) != {code_digest()}:
+        _declare(platform, api, desired, code_digest())
 
 
-def roll_out(platform: Platform, api: ServeApi, desired: dict[str, ServedVersion | None]) -> None:
-    """Declare `desired`. Raises ServeError."""
+def roll_out_versions(platform: Platform, api: ServeApi, desired: Versions) -> list[str]:
+    """Declare `desired` with the code that runs; gives a line for each product that has changed. Raises ServeError.
+
+    Files that somebody is editing reach the endpoints only when they are rolled out on purpose.
+    """
+    running, wanted = _declarations(api), _user_configs(desired)
+    changed = [name for name in wanted if _versions(running).get(name) != wanted[name]]
+    if changed:
+        codes = _codes(running)
+        _declare(platform, api, desired, codes.pop() if len(codes) == 1 else code_digest())
+    return [f"{name}: {wanted[name].get('version', 'baseline')}" for name in changed]
+
+
+def _declare(platform: Platform, api: ServeApi, desired: Versions, code: str) -> None:
     name = os.environ.get("MLWAY_ENVIRONMENT") or platform.environment.name
-    api.declare(serve_config(platform.project, platform.environment, name, desired))
+    api.declare(serve_config(platform.project, platform.environment, name, desired, code))
+
+
+def _declarations(api: ServeApi) -> dict[str, dict[str, Any]]:
+    applications = api.applications()
+    return {name: application.get("deployed_app_config") or {} for name, application in applications.items()}
+
+
+def _user_configs(desired: Versions) -> dict[str, dict[str, Any]]:
+    return {name: user_config(version) for name, version in desired.items()}
+
+
+def _versions(running: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {
+        name: deployment.get("user_config") or {}
+        for name, declared in running.items()
+        for deployment in declared.get("deployments", [])
+    }
+
+
+def _codes(running: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    return {declared.get("args", {}).get("code", "") for declared in running.values()}

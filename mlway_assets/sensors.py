@@ -1,13 +1,17 @@
 """Sensors: new source data starts ingestion; a moved champion alias reaches the endpoints."""
 
+import hashlib
+from collections.abc import Sequence
 from datetime import date
 
 import dagster as dg
 
 from configs.sources import FilesSource, Source, SqlSource
 from mlway_assets.asset_keys import raw_key
+from mlway_assets.assets.raw import SOURCE_CURSOR
+from mlway_assets.partitions import every_day, range_tags, stretches
 from mlway_assets.resources import Platform
-from mlway_assets.rollout import desired_versions, differences, open_serve_api, roll_out
+from mlway_assets.rollout import desired_versions, open_serve_api, roll_out_versions
 from mlway_assets.sources.build import build_reader
 from mlway_assets.sources.reading import Changes
 
@@ -15,7 +19,7 @@ from mlway_assets.sources.reading import Changes
 def build_sensors(platform: Platform, days: dg.DailyPartitionsDefinition) -> dg.Definitions:
     """One sensor for every table that can change, and the one that keeps serving in step."""
     changing = [
-        _new_data(source, table, days)
+        _new_data(source, table, platform, days)
         for source in platform.project.sources.values()
         if isinstance(source, FilesSource | SqlSource)
         for table in source.tables
@@ -23,8 +27,11 @@ def build_sensors(platform: Platform, days: dg.DailyPartitionsDefinition) -> dg.
     return dg.Definitions(sensors=[*changing, _serving_follows_registry(platform)])
 
 
-def _new_data(source: Source, table: str, days: dg.DailyPartitionsDefinition) -> dg.SensorDefinition:
+def _new_data(
+    source: Source, table: str, platform: Platform, days: dg.DailyPartitionsDefinition
+) -> dg.SensorDefinition:
     raw = dg.AssetSelection.assets(raw_key(table))
+    is_partitioned = source.tables[table].is_partitioned
 
     @dg.sensor(
         name=f"new_{table}",
@@ -33,25 +40,40 @@ def _new_data(source: Source, table: str, days: dg.DailyPartitionsDefinition) ->
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Looks for new or changed data of {table} in {source.name}.",
     )
-    def new_data(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        changes = build_reader(source, table).changes(context.cursor or None)
-        requests = _requests(changes, days)
-        if not requests:
-            context.update_cursor(changes.cursor)
-            return dg.SkipReason("Nothing has changed.")
-        return dg.SensorResult(run_requests=requests, cursor=changes.cursor)
+    def new_data(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        changes = build_reader(source, table).changes(context.cursor or _seen(context.instance, table))
+        kept = [day for day in changes.days if days.has_partition_key(day.isoformat())]
+        if context.cursor is None and is_partitioned:
+            # The first look: what is in the lake already has been seen.
+            done = context.instance.get_materialized_partitions(raw_key(table))
+            kept = [day for day in kept if day.isoformat() not in done]
+        wanted = every_day(platform) if changes.has_snapshot_changed else kept
+        # A day that the platform does not keep yet stays news: the cursor waits for it.
+        is_all_taken = not changes.days or max(changes.days) <= max(every_day(platform))
+        cursor = changes.cursor if is_all_taken else context.cursor
+        if not wanted:
+            return dg.SensorResult(skip_reason="Nothing has changed.", cursor=cursor)
+        return dg.SensorResult(run_requests=_requests(wanted, changes), cursor=cursor)
 
     return new_data
 
 
-def _requests(changes: Changes, days: dg.DailyPartitionsDefinition) -> list[dg.RunRequest]:
-    if changes.has_snapshot_changed:
-        return [dg.RunRequest()]
-    return [dg.RunRequest(partition_key=day.isoformat()) for day in changes.days if _is_kept(day, days)]
+def _seen(instance: dg.DagsterInstance, table: str) -> str | None:
+    """What the newest ingestion of a snapshot had seen of its source."""
+    event = instance.get_latest_materialization_event(raw_key(table))
+    if event is None or event.asset_materialization is None:
+        return None
+    seen = event.asset_materialization.metadata.get(SOURCE_CURSOR)
+    return None if seen is None else str(seen.value)
 
 
-def _is_kept(day: date, days: dg.DailyPartitionsDefinition) -> bool:
-    return days.has_partition_key(day.isoformat())
+def _requests(days: Sequence[date], changes: Changes) -> list[dg.RunRequest]:
+    """One run for each stretch of days without a gap; asked for again, it is not run again."""
+    state = hashlib.sha256(changes.cursor.encode()).hexdigest()[:16]
+    return [
+        dg.RunRequest(run_key=f"{state} {stretch[0]} {stretch[-1]}", tags=range_tags(stretch))
+        for stretch in stretches(days)
+    ]
 
 
 def _serving_follows_registry(platform: Platform) -> dg.SensorDefinition:
@@ -65,11 +87,9 @@ def _serving_follows_registry(platform: Platform) -> dg.SensorDefinition:
         api = open_serve_api(platform)
         if not api.is_up():
             return dg.SkipReason("Ray Serve does not answer.")
-        desired = desired_versions(platform)
-        changed = differences(api, desired)
+        changed = roll_out_versions(platform, api, desired_versions(platform))
         if not changed:
             return dg.SkipReason("Every endpoint answers with its champion.")
-        roll_out(platform, api, desired)
         return dg.SkipReason("Deployed " + "; ".join(changed) + ".")
 
     return serving_follows_registry

@@ -1,5 +1,6 @@
 """The only place that binds a Ray Serve application: `serving.app:build`, one for each product."""
 
+import logging
 from typing import Any, cast
 
 import orjson
@@ -12,6 +13,9 @@ from configs.load import load_environment, load_project
 from serving.messages import Problem, RequestReader, predictions_body
 from serving.online_features import OnlineStoreError
 from serving.predictor import build_predictor
+from serving.scoring import ModelFileError
+
+logger = logging.getLogger("ray.serve")
 
 
 class AppArgs(BaseModel):
@@ -19,6 +23,7 @@ class AppArgs(BaseModel):
 
     product: str
     environment: str
+    code: str = ""
 
 
 class ServedModel(BaseModel):
@@ -37,18 +42,37 @@ class ProductEndpoint:
         self._predictor = build_predictor(project, environment, product)
         self._reader = RequestReader(product)
         self._route = product.route
+        self._is_answering = False
+        self._refused: str | None = None
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Called at start and whenever the declared version changes."""
+        """Called at start and whenever the declared version changes.
+
+        A replica that answers already keeps its version when the new one cannot be used: if this raised, Serve would
+        end it. At start it raises, and Serve keeps the replicas of before.
+        """
         served = ServedModel.model_validate(user_config)
-        self._predictor.use(served.version, served.digest)
+        try:
+            self._predictor.use(served.version, served.digest)
+        except ModelFileError as error:
+            if not self._is_answering:
+                raise
+            logger.error("version %s is refused: %s", served.version, error)  # noqa: TRY400 - our own error, no trace
+            self._refused = str(error).splitlines()[0]
+        else:
+            self._refused = None
+            self._is_answering = True
 
     async def __call__(self, request: Request) -> Response:
         """Route one request. Every failure is a problem document, never a stack trace."""
         try:
             return await self._answer(request.method, request.url.path.removeprefix(self._route), request)
         except Problem as problem:
-            return Response(problem.body(), problem.status, media_type="application/problem+json")
+            return _problem(problem)
+        except Exception:
+            # The edge of the server: a bug is logged with its trace, and the caller learns no more than that.
+            logger.exception("%s %s failed", request.method, request.url.path)
+            return _problem(Problem(500, "Internal Server Error", "The request could not be answered; see the log."))
 
     async def _answer(self, method: str, path: str, request: Request) -> Response:
         if path == "/predict":
@@ -56,7 +80,8 @@ class ProductEndpoint:
             return self._predict(await request.body())
         if path == "/model":
             _require(method, "GET")
-            return _json({"model": self._predictor.description, "digest": self._predictor.digest})
+            refused = {"refused": self._refused} if self._refused else {}
+            return _json({"model": self._predictor.description, "digest": self._predictor.digest} | refused)
         if path in ("/health", "/ready"):
             _require(method, "GET")
             return _json({"status": "ok", "model": self._predictor.description})
@@ -74,6 +99,10 @@ class ProductEndpoint:
 def _require(method: str, wanted: str) -> None:
     if method != wanted:
         raise Problem(405, "Method Not Allowed", f"Use {wanted}.")
+
+
+def _problem(problem: Problem) -> Response:
+    return Response(problem.body(), problem.status, media_type="application/problem+json")
 
 
 def _json(content: dict[str, Any]) -> Response:

@@ -33,9 +33,16 @@ class ServedVersion:
 
 
 def serve_config(
-    project: Project, environment: Environment, environment_name: str, served: Mapping[str, ServedVersion | None]
+    project: Project,
+    environment: Environment,
+    environment_name: str,
+    served: Mapping[str, ServedVersion | None],
+    code: str,
 ) -> dict[str, Any]:
-    """The whole declaration. A product without a version answers with its baseline."""
+    """The whole declaration. A product without a version answers with its baseline.
+
+    Ray tells code apart by an application's arguments only: with another `code`, new replicas replace the old.
+    """
     return {
         "proxy_location": "HeadOnly",
         "http_options": {
@@ -48,8 +55,7 @@ def serve_config(
                 "name": name,
                 "route_prefix": product.route,
                 "import_path": "serving.app:build",
-                # Ray tells code apart by these arguments only: with the digest, new code reaches the replicas.
-                "args": {"product": name, "environment": environment_name, "code": code_digest()},
+                "args": {"product": name, "environment": environment_name, "code": code},
                 "deployments": [{"name": name, "user_config": user_config(served.get(name)), "max_surge_percent": 100}],
             }
             for name, product in project.products.items()

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import polars as pl
 
 from configs.errors import MlwayError
-from configs.features import TableFeatures
+from configs.features import TableFeatures, WindowedFeatures
 
 FEAST_PROJECT = "mlway"
 POLARS_TYPES = {"int64": pl.Int64, "float64": pl.Float64, "string": pl.String, "boolean": pl.Boolean}
@@ -58,11 +58,14 @@ class SqliteOnlineFeatures:
         columns: list[pl.Series] = []
         for group, row_keys, values in zip(self._groups, keys, found, strict=True):
             rows = [_alive(values.get(key) if key else None, group, as_of) for key in row_keys]
+            empty = _emptied(group)
             for row, value in enumerate(rows):
                 if value is None:
                     missing[row].append(group.name)
             columns += [
-                pl.Series(name, [value.get(name) if value else None for value in rows], dtype=POLARS_TYPES[kind])
+                pl.Series(
+                    name, [_value(value, name, empty.get(name), as_of) for value in rows], dtype=POLARS_TYPES[kind]
+                )
                 for name, kind in group.types.items()
             ]
         return FeatureFrame(entities.hstack(columns), missing)
@@ -98,10 +101,29 @@ class SqliteOnlineFeatures:
 
 
 def _alive(values: dict[str, Any] | None, group: TableFeatures, as_of: datetime) -> dict[str, Any] | None:
-    if values is None:
+    """The values, unless they are past their ttl, or of a moment that has not come yet."""
+    if values is None or values[""] > as_of.timestamp():
         return None
     ttl = group.time_to_live.total_seconds()
     return values if not ttl or values[""] >= as_of.timestamp() - ttl else None
+
+
+def _emptied(group: TableFeatures) -> dict[str, tuple[float, int | None]]:
+    """For each windowed feature, the age in seconds at which its window has emptied, and its value then."""
+    if not isinstance(group, WindowedFeatures):
+        return {}
+    return {
+        name: (window.total_seconds(), 0 if aggregation.function == "count" else None)
+        for name, (aggregation, window) in group.parts.items()
+    }
+
+
+def _value(values: dict[str, Any] | None, name: str, empty: tuple[float, int | None] | None, as_of: datetime) -> Any:
+    if values is None:
+        return None
+    if empty is not None and as_of.timestamp() - values[""] >= empty[0]:
+        return empty[1]
+    return values.get(name)
 
 
 def _entity_keys(group: TableFeatures, entities: pl.DataFrame) -> list[bytes | None]:

@@ -12,7 +12,7 @@ from configs.load import Project
 from configs.products import ModelProduct
 from feature_repo.request_features import with_request_features
 from serving.online_features import OnlineFeatures, SqliteOnlineFeatures
-from serving.scoring import ScoringModel, load_model
+from serving.scoring import ModelFileError, ScoringModel, load_model
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Predictor:
     ) -> None:
         self._product = product
         self._request_groups = project.request_groups(product)
+        self._declared = project.model_features(product)
         self._model_store = model_store
         self._features = features
         self._clock = clock
@@ -46,8 +47,14 @@ class Predictor:
         if version is None:
             self._version = self._model = None
             return
-        folder = Path(self._model_store) / self._product.name / str(version)
-        self._version, self._model = version, load_model(folder, digest)
+        model = load_model(Path(self._model_store) / self._product.name / str(version), digest)
+        gone = sorted(set(model.contract.features.items()) - set(self._declared.items()))
+        if gone:
+            raise ModelFileError(
+                f"Version {version} of {self._product.name} needs {', '.join(name for name, _ in gone)}, "
+                "which configs/ no longer declares so.\nHint: restore the feature, or train again."
+            )
+        self._version, self._model = version, model
 
     @property
     def description(self) -> dict[str, Any]:

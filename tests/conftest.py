@@ -1,49 +1,19 @@
 """A small platform that the whole graph runs on: six weeks of real flights, with its own configuration and state."""
 
 import os
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-import yaml
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ["TZ"] = "UTC"
 
-from configs.load import PROJECT_ROOT, load_environment, load_project
+from tests_support import open_small_platform, write_small_configs
+
 from mlway_assets.local.graph import plan, run_jobs
 from mlway_assets.local.instance import open_instance
 from mlway_assets.local.paths import local_paths
 from mlway_assets.resources import Platform
-
-FIRST_DAY, LAST_DAY, NOW = "2013-01-01", "2013-02-12", "2013-02-09T00:00:00Z"
-
-
-def write_small_configs(folder: Path, state: Path) -> Path:
-    """A copy of configs/ in which the split and the days fit six weeks, and no gate stands in the way."""
-    shutil.copytree(PROJECT_ROOT / "configs", folder, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
-    product_file = folder / "products" / "flight_delay.yaml"
-    product = yaml.safe_load(product_file.read_text(encoding="utf-8"))
-    product["training"] |= {"rounds": 30, "early_stopping_rounds": 10}
-    product["training"]["split"] = {
-        "train_until": "2013-01-28T00:00:00Z",
-        "validate_until": "2013-02-04T00:00:00Z",
-        "test_until": "2013-02-09T00:00:00Z",
-    }
-    product["gate"]["minimum"] = 0.55
-    product_file.write_text(yaml.safe_dump(product), encoding="utf-8")
-    environment_file = folder / "environments" / "local.yaml"
-    environment = yaml.safe_load(environment_file.read_text(encoding="utf-8"))
-    environment |= {"state": str(state), "days": {"first": FIRST_DAY, "last": LAST_DAY}}
-    environment["clock"] = {"kind": "replay", "at": NOW}
-    environment_file.write_text(yaml.safe_dump(environment), encoding="utf-8")
-    return folder
-
-
-def open_small_platform(folder: Path) -> Platform:
-    """The platform of a folder made by `write_small_configs`."""
-    return Platform(load_project(folder), load_environment("local", folder))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,17 +1,20 @@
 """Curated tables: the star schema, with its blocking checks."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import dagster as dg
 
 from mlway_assets.asset_keys import curated_key, raw_key
 from mlway_assets.assets.raw import LAKE_POOL
 from mlway_assets.checks import CONTRACT, QUARANTINED_SHARE, contract_check, quarantined_share_check
-from mlway_assets.contracts import violations
 from mlway_assets.curation import CuratedTable, CuratedWrite, Table, curate
 from mlway_assets.metadata import Lineage, column_metadata, table_metadata
 from mlway_assets.partitions import selected_days
 from mlway_assets.resources import Platform
+
+Results = Iterator[Any]
+"""Check results, then the materialization; Dagster tells them apart."""
 
 
 def build_curated(tables: Iterable[CuratedTable], days: dg.PartitionsDefinition[str]) -> dg.Definitions:
@@ -49,22 +52,22 @@ def _curated_table(table: CuratedTable, days: dg.PartitionsDefinition[str]) -> d
             ),
         ],
     )
-    def curated_table(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:
-        written = curate(table, platform.lake, selected_days(context) if table.is_partitioned else [])
-        return _result(table, written)
+    def curated_table(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> Results:
+        yield from _results(curate(table, platform.lake, selected_days(context) if table.is_partitioned else []))
 
     return curated_table
 
 
-def _result(table: CuratedTable, written: CuratedWrite) -> dg.MaterializeResult:
-    rows = written.curated.rows
-    return dg.MaterializeResult(
-        metadata=table_metadata(len(rows), written.version)
-        | {"quarantined_rows": dg.MetadataValue.int(len(written.curated.quarantined))},
-        check_results=[
-            contract_check(violations(table.name, rows)),
-            quarantined_share_check(written.quarantined_share, table.maximum_quarantined_share),
-        ],
+def _results(written: CuratedWrite) -> Results:
+    yield contract_check(written.broken)
+    yield quarantined_share_check(written.quarantined_share, written.maximum_quarantined_share)
+    if written.version is None:
+        raise dg.Failure(
+            "A blocking check failed: the table keeps what it had. The quarantine says which rows and why."
+        )
+    quarantined = dg.MetadataValue.int(len(written.curated.quarantined))
+    yield dg.MaterializeResult(
+        metadata=table_metadata(len(written.curated.rows), written.version) | {"quarantined_rows": quarantined}
     )
 
 

@@ -91,7 +91,7 @@ def _lineage(group: TableFeatures) -> Lineage:
         columns |= {name: _roots(feature.expression) for name, feature in group.features.items()}
     if isinstance(group, WindowedFeatures):
         for name in group.types:
-            aggregation = group.aggregations[name.rsplit("_", 1)[0]]
+            aggregation, _ = group.parts[name]
             columns[name] = [*(_roots(aggregation.of) if aggregation.of else []), group.known_at]
     if not isinstance(group, StaticFeatures):
         columns["event_timestamp"] = [group.known_at]

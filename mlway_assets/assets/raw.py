@@ -15,6 +15,7 @@ from mlway_assets.sources.build import build_reader
 from mlway_assets.sources.reading import SourceError
 
 LAKE_POOL = "lake"
+SOURCE_CURSOR = "source_cursor"
 STAMPS = {"ingested_at": "timestamp", "ingested_from": "string"}
 
 
@@ -42,18 +43,22 @@ def _raw_table(source: Source, name: str, days: dg.PartitionsDefinition[str]) ->
     def raw_table(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:
         reader, now = build_reader(source, name), platform.clock.now()
         if not table.is_partitioned:
-            return _result(ingest_snapshot(reader, platform.lake, name, now))
+            # What the source held before it was read: a change in between is then found by the sensor.
+            seen = reader.changes(None).cursor
+            return _result(
+                ingest_snapshot(reader, platform.lake, name, now), {SOURCE_CURSOR: dg.MetadataValue.text(seen)}
+            )
         ingested = ingest_days(reader, platform.lake, name, selected_days(context), now)
         if ingested.failures:
             _report_good_days(context, ingested)
             raise _failure(ingested.failures)
-        return _result(ingested)
+        return _result(ingested, {})
 
     return raw_table
 
 
-def _result(ingested: Ingested) -> dg.MaterializeResult:
-    return dg.MaterializeResult(metadata=table_metadata(len(ingested.frame), ingested.version))
+def _result(ingested: Ingested, more: Mapping[str, dg.MetadataValue]) -> dg.MaterializeResult:
+    return dg.MaterializeResult(metadata={**table_metadata(len(ingested.frame), ingested.version), **more})
 
 
 def _report_good_days(context: dg.AssetExecutionContext, ingested: Ingested) -> None:

@@ -61,7 +61,7 @@ def _with_moments(flights: pl.DataFrame, zones: list[str]) -> pl.DataFrame:
     return (
         flights.with_columns(departure.alias("scheduled_departure"))
         .with_columns(
-            pl.when(same_day > pl.col("scheduled_departure"))
+            pl.when(same_day.is_null() | (same_day > pl.col("scheduled_departure")))
             .then(same_day)
             .otherwise(day_after)
             .alias("scheduled_arrival")

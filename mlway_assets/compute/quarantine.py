@@ -15,6 +15,23 @@ class Curated:
 
     rows: pl.DataFrame
     quarantined: pl.DataFrame
+    originals: pl.DataFrame
+    """The original values of `rows`, in their order."""
+
+    def without(self, reasons: Mapping[int, str]) -> "Curated":
+        """Quarantine more rows: row number to reason."""
+        if not reasons:
+            return self
+        numbers = sorted(reasons)
+        bad = self.originals[numbers]
+        day = self.rows.select("event_day")[numbers] if "event_day" in self.rows.columns else pl.DataFrame()
+        more = pl.DataFrame({REASON: [reasons[number] for number in numbers], ORIGINAL: _as_json(bad)})
+        keep = pl.Series(range(len(self.rows))).is_in(numbers).not_()
+        return Curated(
+            self.rows.filter(keep),
+            pl.concat([self.quarantined, pl.concat([day, more], how="horizontal")]),
+            self.originals.filter(keep),
+        )
 
 
 def split_by_rules(
@@ -29,9 +46,14 @@ def split_by_rules(
         pl.lit(None, dtype=pl.String),
     )
     judged = frame.with_columns(reason.alias(REASON))
-    bad = judged.filter(pl.col(REASON).is_not_null())
-    day = [pl.col("event_day")] if "event_day" in frame.columns else []
+    bad, good = judged.filter(pl.col(REASON).is_not_null()), judged.filter(pl.col(REASON).is_null())
+    day = ["event_day"] if "event_day" in frame.columns else []
     return Curated(
-        rows=judged.filter(pl.col(REASON).is_null()).select(columns),
-        quarantined=bad.select(*day, REASON, pl.struct(original).struct.json_encode().alias(ORIGINAL)),
+        rows=good.select(columns),
+        quarantined=bad.select(*day, REASON).with_columns(_as_json(bad.select(original)).alias(ORIGINAL)),
+        originals=good.select(original),
     )
+
+
+def _as_json(rows: pl.DataFrame) -> pl.Series:
+    return rows.select(pl.struct(pl.all()).struct.json_encode()).to_series()

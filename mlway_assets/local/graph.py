@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from mlway_assets.asset_keys import online_store_key, predictions_key
 from mlway_assets.definitions import build_definitions
 from mlway_assets.jobs import INGEST, PREDICT, TRAIN
 from mlway_assets.local.instance import process_tag
-from mlway_assets.partitions import range_tags
+from mlway_assets.partitions import every_day, range_tags
 from mlway_assets.resources import Platform
 
 if TYPE_CHECKING:
@@ -33,13 +33,6 @@ class JobRun:
 
     job: str
     days: tuple[date, ...] = ()
-
-
-def every_day(platform: Platform) -> tuple[date, ...]:
-    """Every event day that the environment keeps, up to its last or to the clock's yesterday."""
-    declared = platform.environment.days
-    last = declared.last or (platform.clock.now() - timedelta(days=1)).date()
-    return tuple(declared.first + timedelta(days=n) for n in range((last - declared.first).days + 1))
 
 
 def plan(platform: Platform, jobs: Sequence[str], first: date | None = None, last: date | None = None) -> list[JobRun]:

@@ -38,26 +38,34 @@ def write_instance(paths: LocalPaths) -> None:
     (home / "dagster.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
 
 
-def open_instance(paths: LocalPaths) -> "DagsterInstance":
-    """The instance, with runs whose process was killed marked as failed."""
+def open_instance(paths: LocalPaths, *, services_run: bool = True) -> "DagsterInstance":
+    """The instance, with runs whose process was killed marked as failed.
+
+    Of runs that the services started only these know the process; when none of them runs, none of those does.
+    """
     write_instance(paths)
     os.environ.update(dagster_variables(paths))
     from dagster import DagsterInstance
 
     instance = DagsterInstance.get()
-    close_abandoned_runs(instance)
+    close_abandoned_runs(instance, services_run=services_run)
     return instance
 
 
-def close_abandoned_runs(instance: "DagsterInstance") -> list[str]:
+def close_abandoned_runs(instance: "DagsterInstance", *, services_run: bool) -> list[str]:
     """Mark runs as failed whose process no longer lives, and free what they held; gives their ids."""
     from dagster import DagsterRunStatus, RunsFilter
 
     closed = []
-    statuses = [DagsterRunStatus.STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.NOT_STARTED]
+    statuses = [
+        DagsterRunStatus.STARTED,
+        DagsterRunStatus.STARTING,
+        DagsterRunStatus.CANCELING,
+        DagsterRunStatus.NOT_STARTED,
+    ]
     for run in instance.get_runs(RunsFilter(statuses=statuses)):
         process, _, started = run.tags.get(PROCESS_TAG, "").partition("@")
-        if not process or _is_alive(int(process), float(started)):
+        if services_run if not process else _is_alive(int(process), float(started)):
             continue
         instance.report_run_failed(run, "Its process ended before the run did.")
         instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)

@@ -3,18 +3,27 @@
 import os
 import secrets
 import shutil
+import stat
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from configs.environments import Environment
+from configs.errors import MlwayError
 from configs.load import PROJECT_ROOT, configs_folder
 from mlway_assets.local.instance import dagster_variables
 from mlway_assets.local.paths import LocalPaths, local_paths
 
 MARK = "MLWAY_STATE_MARK"
 RAY, DAGSTER, DAEMON, MLFLOW = "ray", "dagster", "dagster-daemon", "mlflow"
+
+
+class UnsafeFolderError(MlwayError):
+    """The folder of the sockets could be somebody else's."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"{folder} is not a folder that only you can enter.\nHint: look who made it, then remove it.")
 
 
 @dataclass(frozen=True)
@@ -57,8 +66,9 @@ def build_services(environment: Environment, environment_name: str) -> list[Serv
 
 
 def required_ports(environment: Environment) -> dict[str, int]:
-    """Port name to number, of every port that must be free."""
-    return environment.ports.model_dump()
+    """Port name to number, of every port that must be free. Ray takes eleven more after its own."""
+    ports = environment.ports
+    return ports.model_dump() | {f"ray_head+{n}": ports.ray_head + n for n in range(1, 12)}
 
 
 def prepare(environment: Environment) -> None:
@@ -66,9 +76,11 @@ def prepare(environment: Environment) -> None:
     paths = local_paths(environment)
     for folder in (paths.logs, paths.run, paths.state / "ray"):
         folder.mkdir(parents=True, exist_ok=True)
+    paths.state.chmod(0o700)
     paths.sockets.mkdir(mode=0o700, exist_ok=True)
-    if paths.sockets.stat().st_uid != os.getuid():
-        raise PermissionError(f"{paths.sockets} belongs to somebody else")
+    found = paths.sockets.lstat()
+    if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o077:
+        raise UnsafeFolderError(paths.sockets)
     link = paths.sockets / "ray"
     link.unlink(missing_ok=True)
     link.symlink_to(paths.state / "ray")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
+from threading import Event
 from time import perf_counter
 from typing import Any
 
@@ -20,7 +21,7 @@ from mlway_assets.local.paths import local_paths
 from mlway_assets.local.process_manager import ProcessManager, ServiceError, wait_until
 from mlway_assets.local.services import build_services, prepare, required_ports
 from mlway_assets.resources import Platform
-from mlway_assets.rollout import desired_versions, differences, open_serve_api, roll_out
+from mlway_assets.rollout import desired_versions, open_serve_api, roll_out_code
 from serving.deploy import ServeError, failure
 
 START_SECONDS = 180
@@ -34,7 +35,8 @@ class PortInUseError(MlwayError):
     def __init__(self, name: str, number: int) -> None:
         super().__init__(
             f"Port {number} ({name}) is in use.\n"
-            f"Hint: end what uses it, or choose another: `mlway up --port {name}={number + 1}`."
+            "Hint: end what uses it, or choose another: "
+            f"`mlway up --port {name.split('+', maxsplit=1)[0]}={number + 20}`."
         )
 
 
@@ -56,7 +58,7 @@ def bring_up(platform: Platform, say: Say, on_step: OnStep) -> UpReport:
     """
     began = perf_counter()
     paths = local_paths(platform.environment)
-    manager = ProcessManager(paths)
+    manager, given_up = ProcessManager(paths), Event()
     if manager.is_running():
         say("The services run already.")
     else:
@@ -64,10 +66,14 @@ def bring_up(platform: Platform, say: Say, on_step: OnStep) -> UpReport:
     try:
         with ThreadPoolExecutor(1) as background:
             # Endpoints come up with what there is, or the baseline, while the graph is computed.
-            early = background.submit(_deploy_and_start_rest, platform, manager)
-            graph_seconds = _build_missing(platform, say, on_step)
+            early = background.submit(_deploy_and_start_rest, platform, manager, given_up)
+            try:
+                graph_seconds = _build_missing(platform, say, on_step)
+            except BaseException:
+                given_up.set()
+                raise
             early.result()
-        _deploy(platform, manager)
+        _deploy(platform, manager, given_up)
         report = _first_prediction(platform, began, graph_seconds)
         _wait_for_pages(platform, manager)
         return report
@@ -100,7 +106,7 @@ def _start_services(platform: Platform, manager: ProcessManager, say: Say) -> No
             raise PortInUseError(name, number)
     prepare(platform.environment)
     paths = local_paths(platform.environment)
-    open_instance(paths).dispose()
+    open_instance(paths, services_run=False).dispose()
     paths.ports_file.write_text(json.dumps(platform.environment.ports.model_dump()), encoding="utf-8")
     name = os.environ.get("MLWAY_ENVIRONMENT") or platform.environment.name
     # MLflow's tables are made once, here: its server and a training would race to make them.
@@ -125,23 +131,24 @@ def _build_missing(platform: Platform, say: Say, on_step: OnStep) -> float:
     return run_jobs(platform, instance, plan(platform, jobs), on_step)
 
 
-def _deploy_and_start_rest(platform: Platform, manager: ProcessManager) -> None:
-    _deploy(platform, manager)
+def _deploy_and_start_rest(platform: Platform, manager: ProcessManager, given_up: Event) -> None:
+    _deploy(platform, manager, given_up)
     manager.start_rest()
 
 
-def _deploy(platform: Platform, manager: ProcessManager) -> None:
+def _deploy(platform: Platform, manager: ProcessManager, given_up: Event) -> None:
     api = open_serve_api(platform)
 
     def answers() -> bool:
         manager.require_alive()
-        return api.is_up()
+        return given_up.is_set() or api.is_up()
 
     if not wait_until(answers, START_SECONDS):
         raise ServiceError(f"Ray Serve did not answer within {START_SECONDS} s.\nHint: see the ray log.")
     desired = desired_versions(platform)
-    if differences(api, desired):
-        roll_out(platform, api, desired)
+    if given_up.is_set():
+        return
+    roll_out_code(platform, api, desired)
     for product in platform.project.products.values():
         expected = desired[product.name]
 
@@ -151,7 +158,7 @@ def _deploy(platform: Platform, manager: ProcessManager) -> None:
             reason = failure(api.applications().get(product.name, {}))
             if reason is not None:
                 raise ServeError(f"{product.name} did not come up: {reason}")
-            return served_version(platform, product) == (True, version)
+            return given_up.is_set() or served_version(platform, product) == (True, version)
 
         if not wait_until(is_ready, START_SECONDS):
             raise ServeError(f"{product.name} did not come up within {START_SECONDS} s.\nHint: see the ray log.")

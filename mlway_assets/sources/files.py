@@ -18,6 +18,12 @@ from mlway_assets.sources.reading import EVENT_DAY, Changes, DaysRead, SourceErr
 from mlway_assets.sources.tabular import parse
 
 _DAY = "{day}"
+# Obstore takes these apart from the store's own options; the lake takes them together.
+_CLIENT_OPTIONS = frozenset({
+    "allow_http", "allow_invalid_certificates", "connect_timeout", "http1_only", "http2_only", "pool_idle_timeout",
+    "pool_max_idle_per_host", "proxy_ca_certificate", "proxy_excludes", "proxy_url", "randomize_addresses", "timeout",
+    "user_agent",
+})  # fmt: skip
 
 
 class FilesReader:
@@ -73,34 +79,57 @@ class FilesReader:
         frames = []
         for path in paths:
             place = f"{self._folder}/{path}"
-            content = bytes(store.get(path).bytes())
+            try:
+                content = bytes(store.get(path).bytes())
+            except ObjectStoreError as error:
+                raise SourceError(place, f"cannot be read: {_first_line(error)}", "deliver it again.") from error
             frame = parse(content, self.table.format, place, self.table.null_values)
             frames.append(conform(frame, self.table, place))
         return pl.concat(frames)
 
     def _found(self, pattern: str) -> Iterator[tuple[str, str]]:
+        store = self._store()
         try:
-            for batch in self._store().list():
+            for batch in store.list():
                 for item in batch:
-                    if fnmatch.fnmatch(item["path"], pattern):
+                    # fnmatch's * would also match the slash of a folder below.
+                    if item["path"].count("/") == pattern.count("/") and fnmatch.fnmatch(item["path"], pattern):
                         yield item["path"], f"{item['size']} {item['last_modified'].isoformat()}"
         except ObjectStoreError as error:
             raise SourceError(
-                self._folder, f"cannot be listed: {error}", "mend `path`, `storage_options` or the secrets."
+                self._folder,
+                f"cannot be listed: {_first_line(error)}",
+                "mend `path`, `storage_options` or the secrets.",
             ) from error
 
     def _day_of(self, path: str) -> date | None:
         pattern = fnmatch.translate(self._pattern.replace(_DAY, "\0")).replace("\0", r"(\d{4}-\d{2}-\d{2})", 1)
         match = re.match(pattern.replace("\0", r"\d{4}-\d{2}-\d{2}"), path)
-        return date.fromisoformat(match[1]) if match else None
+        try:
+            return date.fromisoformat(match[1]) if match else None
+        except ValueError:  # 2013-02-30 is no day, so the file is no day's
+            return None
 
     def _store(self) -> ObjectStore:
         if "://" in self._folder:
             options = self._source.storage_options | resolve_secrets(self._source.storage_secrets)
-            return from_url(self._folder, config=options)  # type: ignore[no-any-return,call-overload]
+            client = {_bare(name): value for name, value in options.items() if _bare(name) in _CLIENT_OPTIONS}
+            config = {name: value for name, value in options.items() if _bare(name) not in _CLIENT_OPTIONS}
+            try:
+                return from_url(self._folder, config=config, client_options=client)  # type: ignore[no-any-return,call-overload]
+            except ObjectStoreError as error:
+                raise SourceError(self._folder, _first_line(error), "mend `path` or `storage_options`.") from error
         if not Path(self._folder).is_dir():
             raise SourceError(self._folder, "there is no such folder", "create it, or mend `path`.")
         return LocalStore(self._folder)
+
+
+def _bare(option: str) -> str:
+    return option.removeprefix("aws_").removeprefix("google_").removeprefix("azure_")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]
 
 
 def _split(path: str) -> tuple[str, str]:

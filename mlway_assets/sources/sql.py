@@ -4,12 +4,15 @@ The cursor column tells which days have changed rows; each such day is then read
 that was corrected is corrected in the lake too.
 """
 
+import re
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from typing import Any
+from urllib.parse import quote, unquote
 
 import polars as pl
 from adbc_driver_manager import Error as DatabaseError
+from pyarrow import ArrowException
 
 from configs.schema import ColumnType
 from configs.sources import SqlSource, SqlTable
@@ -55,7 +58,7 @@ class SqlReader:
         """Days that hold rows whose cursor column is above `cursor`; without a cursor column, everything once."""
         column = self.table.cursor_column
         if column is None:
-            return self._changed_days("", (), "") if cursor is None else Changes((), False, cursor)
+            return self._changed_days("", (), "read once") if cursor is None else Changes((), False, cursor)
         newest = self._query(f'SELECT MAX("{column}") AS newest FROM {self._quoted}', ())["newest"][0]
         if newest is None:
             return Changes((), False, cursor or "")
@@ -73,7 +76,11 @@ class SqlReader:
         column = self.table.event_day[0]
         day = f'CAST("{column}" AS DATE)' if self._is_postgres else f'substr("{column}", 1, 10)'
         days = self._query(f"SELECT DISTINCT {day} AS day FROM {self._quoted}{where}", parameters)["day"]
-        return Changes(tuple(sorted(days.drop_nulls().cast(pl.Date))), False, cursor)
+        try:
+            changed = {day if isinstance(day, date) else date.fromisoformat(day) for day in days.drop_nulls()}
+        except ValueError as error:
+            raise SourceError(self.place, f"column {column!r} holds no day: {error}", "mend the rows.") from error
+        return Changes(tuple(sorted(changed)), False, cursor)
 
     @property
     def _is_postgres(self) -> bool:
@@ -96,15 +103,24 @@ class SqlReader:
             else:
                 from adbc_driver_sqlite import dbapi as sqlite
 
-                connection = sqlite.connect(f"file:{uri.removeprefix('sqlite:///')}?mode=ro")
+                connection = sqlite.connect(f"file:{quote(uri.removeprefix('sqlite:///'))}?mode=ro")
             with connection, connection.cursor() as cursor:
                 if self._is_postgres:
                     cursor.execute("SET TIME ZONE 'UTC'")
+                else:  # the driver takes a column's type from its first batch, and fails when that held only nulls
+                    cursor.adbc_statement.set_options(**{"adbc.sqlite.query.batch_rows": str(10**9)})
                 cursor.execute(sql, parameters or None)
                 return pl.DataFrame(pl.from_arrow(cursor.fetch_arrow_table()))
-        except DatabaseError as error:
+        except (DatabaseError, ArrowException, OSError) as error:  # the latter two from rows that fail on the way
             # The driver's message may repeat the address, which holds the password: say the secret's name instead.
-            problem = str(error).replace(uri, self._uri_secret).splitlines()[0]
+            problem = _without_password(str(error).replace(uri, self._uri_secret), uri).splitlines()[0]
             raise SourceError(
                 self.place, f"the query failed: {problem}", f"check {self._uri_secret} and `table`."
             ) from None
+
+
+def _without_password(message: str, uri: str) -> str:
+    # An unescaped @ or / makes the driver read a piece of the password as a host or a port, and say so.
+    password = uri.partition("://")[2].rpartition("@")[0].partition(":")[2]
+    pieces = {password, unquote(password), *re.split(r"[/:@?#\[\]]", password)} - {""}
+    return re.sub("|".join(map(re.escape, sorted(pieces, key=len, reverse=True))) or r"(?!)", "***", message)

@@ -16,34 +16,35 @@ def parse(content: bytes, file_format: str, place: str, null_values: tuple[str, 
         if file_format == "parquet":
             return pl.read_parquet(io.BytesIO(content))
         return pl.read_ndjson(io.BytesIO(content), infer_schema_length=None)
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        # Damage inside a Parquet page makes Polars panic.
         raise _broken(place, error) from error
 
 
 def parse_csv(content: bytes, place: str, null_values: tuple[str, ...]) -> pl.DataFrame:
     """All columns as text, so that types are the declaration's and not a guess."""
-    _check_last_line(content, place)
     try:
+        _check_widths(content, place)
         return pl.read_csv(io.BytesIO(content), null_values=list(null_values), infer_schema=False)
-    except pl.exceptions.PolarsError as error:
+    except (pl.exceptions.PolarsError, csv.Error) as error:
         raise _broken(place, error) from error
 
 
-def _check_last_line(content: bytes, place: str) -> None:
-    # Polars fills a short line with nulls: a file cut in the middle of its last line would pass unseen.
-    lines = content.rstrip(b"\r\n")
-    header = _fields(content[: content.find(b"\n")] if b"\n" in content else content)
-    last = _fields(lines[lines.rfind(b"\n") + 1 :])
-    if not lines or len(last) != len(header):
-        raise SourceError(
-            place,
-            f"is truncated: its last line has {len(last) if lines else 0} of {len(header)} fields",
-            "deliver the file again.",
-        )
+def _check_widths(content: bytes, place: str) -> None:
+    # Polars fills a short line with nulls: a file cut in the middle of a line would pass unseen.
+    text = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", errors="replace", newline="")
+    rows = csv.reader(text)
+    width = len(next(rows, []))
+    for row in rows:
+        if len(row) != width and (row or width > 1):
+            _refuse_width(place, rows.line_num, len(row), width)
+    if not width:
+        _refuse_width(place, 1, 0, 0)
 
 
-def _fields(line: bytes) -> list[str]:
-    return next(csv.reader([line.decode("utf-8", errors="replace").strip("\r\n")]), [])
+def _refuse_width(place: str, line: int, fields: int, width: int) -> None:
+    problem = f"is truncated or malformed: line {line} has {fields} of {width} fields"
+    raise SourceError(place, problem, "deliver the file again.")
 
 
 def _broken(place: str, error: Exception) -> SourceError:

@@ -111,7 +111,7 @@ def test_offline_and_online_agree_to_the_last_bit_as_of_now(built_platform: Plat
 
 def test_our_online_reader_agrees_with_feasts(built_platform: Platform, requests: pl.DataFrame) -> None:
     project, store = built_platform.project, open_store(built_platform.environment)
-    groups = [g for g in project.table_groups(project.products[SERVICE])]
+    groups = list(project.table_groups(project.products[SERVICE]))
     entities = requests.head(60).select("carrier", "flight", "origin", "dest", "tailnum").drop_nulls()
     path = built_platform.environment.feature_store.online_path
     ours = SqliteOnlineFeatures(path, [_endless(group) for group in groups]).read(entities, built_platform.clock.now())

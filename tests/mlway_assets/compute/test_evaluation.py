@@ -48,7 +48,7 @@ def test_a_label_not_yet_known_at_the_end_of_training_is_left_out_of_it() -> Non
 
 def test_features_are_as_of_the_horizon_or_of_now_if_that_is_sooner() -> None:
     product = load_project().products["flight_delay"]
-    fields = dict.fromkeys(["event_day", "carrier", "flight", "origin", "dest", "tailnum"], [None, None])
+    fields = {key: [None, None] for key in ["event_day", "carrier", "flight", "origin", "dest", "tailnum"]}
     departs = [datetime(2013, 10, 1, hour, tzinfo=UTC) for hour in (1, 9)]
     frame = pl.LazyFrame({**fields, "scheduled_departure": departs})
     now = datetime(2013, 10, 1, 2, tzinfo=UTC)

@@ -1,0 +1,195 @@
+"""The platform as a user starts it: one command, real services, real requests. Everything on loopback."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import polars as pl
+import psutil
+import pytest
+
+from configs.environments import Ports
+from configs.load import load_environment, load_project
+from mlway_assets.local.process_manager import wait_until
+from mlway_assets.resources import Platform
+
+MLWAY = str(Path(sys.executable).parent / "mlway")
+PRODUCT = "flight_delay"
+PORTS = {"serve": 18000, "dagster": 13000, "mlflow": 15000, "ray_dashboard": 18265, "ray_head": 16399}
+PORTS |= {"haproxy_metrics": 19101, "haproxy_stats": 18404}
+
+
+class Live:
+    """A running platform and the command line pointed at it."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        ports = ",".join(f"{name}={number}" for name, number in PORTS.items())
+        self.variables = os.environ | {"MLWAY_STATE": str(state), "MLWAY_PORTS": ports}
+        self.endpoint = f"http://127.0.0.1:{PORTS['serve']}/flight-delay"
+
+    def run(self, *words: str, timeout: int = 400) -> subprocess.CompletedProcess[str]:
+        command = [MLWAY, *words]
+        return subprocess.run(command, env=self.variables, capture_output=True, text=True, timeout=timeout, check=False)
+
+    def platform(self) -> Platform:
+        environment = load_environment("local").model_copy(update={"ports": Ports(**PORTS)})
+        text = environment.model_dump_json().replace(str(environment.state), str(self.state))
+        return Platform(load_project(), type(environment).model_validate_json(text))
+
+    def predict(self, rows: pl.DataFrame) -> list[float]:
+        instances = [row | {"scheduled_departure": row["scheduled_departure"].isoformat()} for row in rows.to_dicts()]
+        response = httpx.post(f"{self.endpoint}/predict", json={"instances": instances}, timeout=30)
+        assert response.status_code == 200, response.text
+        return [prediction["score"] for prediction in response.json()["predictions"]]
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    platform = Live(tmp_path_factory.mktemp("live") / "state")
+    up = platform.run("up", "--detach", "--json")
+    try:
+        assert up.returncode == 0, up.stdout + up.stderr
+        platform.report: dict[str, Any] = json.loads(up.stdout.splitlines()[-1])  # type: ignore[misc]
+        yield platform
+    finally:
+        down = platform.run("down")
+    assert down.returncode == 0, down.stderr
+    assert not [process for process in psutil.process_iter() if _belongs(process, platform.state)]
+
+
+def _belongs(process: psutil.Process, state: Path) -> bool:
+    try:
+        return process.environ().get("MLWAY_STATE") == str(state) and process.pid != os.getpid()
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
+
+
+def test_up_ends_with_a_prediction_of_the_champion(live: Live) -> None:
+    answer = live.report["answer"]
+    assert answer["model"] == {"name": PRODUCT, "version": 1}
+    assert 0 < answer["predictions"][0]["score"] < 1
+
+
+def test_the_model_reaches_the_quality_line(live: Live) -> None:
+    status = json.loads(live.run("status", "--json").stdout)
+    champion = status["products"][PRODUCT]["champion"]
+    assert champion["version"] == 1
+    assert champion["metrics"]["test_roc_auc"] >= 0.75
+    assert status["products"][PRODUCT]["endpoint"] == live.endpoint
+    assert {service["state"] for service in status["services"].values()} == {"running"}
+
+
+def test_a_thousand_flights_score_over_http_as_in_the_batch_to_the_last_bit(live: Live) -> None:
+    done = live.run("materialize", "predict", "--from", "2013-10-01", "--to", "2013-10-02")
+    assert done.returncode == 0, done.stderr
+    product = live.platform().project.products[PRODUCT]
+    batch = live.platform().lake.scan("predictions", PRODUCT).collect().sample(1000, seed=7)
+    assert batch["event_timestamp"].n_unique() == 1
+    scores: list[float] = []
+    for part in batch.select(*product.population.request).iter_slices(40):
+        scores += live.predict(part)
+    assert scores == batch["score"].to_list()
+
+
+def test_an_unknown_aircraft_gets_an_answer_that_names_what_is_missing(live: Live) -> None:
+    instance = live.report["request"]["instances"][0] | {"tailnum": "N0SUCH"}
+    response = httpx.post(f"{live.endpoint}/predict", json={"instances": [instance]})
+    prediction = response.json()["predictions"][0]
+    assert set(prediction["missing"]) == {"aircraft", "aircraft_departures", "aircraft_legs"}
+    assert 0 < prediction["score"] < 1
+
+
+@pytest.mark.parametrize("body", ["{", "[]", '{"instances": [{"carrier": 1}]}', '{"instances": "x"}'])
+def test_a_malformed_body_is_a_problem_document(live: Live, body: str) -> None:
+    response = httpx.post(f"{live.endpoint}/predict", content=body)
+    assert response.status_code == 422
+    assert response.headers["content-type"] == "application/problem+json"
+    assert "Traceback" not in response.text
+    assert response.json()["status"] == 422
+
+
+@pytest.mark.parametrize(("path", "status"), [("/model", 200), ("/health", 200), ("/ready", 200), ("/nothing", 404)])
+def test_the_other_routes_answer(live: Live, path: str, status: int) -> None:
+    assert httpx.get(live.endpoint + path).status_code == status
+
+
+def test_pages_of_dagster_and_mlflow_answer(live: Live) -> None:
+    query = {"query": "{assetNodes{assetKey{path}}}"}
+    graph = httpx.post(f"http://127.0.0.1:{PORTS['dagster']}/graphql", json=query, timeout=60).json()
+    assert ["curated", "fact_flights"] in [node["assetKey"]["path"] for node in graph["data"]["assetNodes"]]
+    assert httpx.get(f"http://127.0.0.1:{PORTS['mlflow']}/", timeout=30).status_code == 200
+
+
+def test_services_listen_on_loopback_only(live: Live) -> None:
+    """Ray's one port for calls between replicas is the exception: it asks for the cluster's token."""
+    processes = [process for process in psutil.process_iter() if _belongs(process, live.state)]
+    listening = [
+        (connection.laddr.ip, connection.laddr.port)
+        for process in processes
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    everywhere = {port for ip, port in listening if ip in ("0.0.0.0", "::")}
+    assert not everywhere & {*PORTS.values()}
+    assert len(everywhere) <= 1
+
+
+def test_a_moved_alias_reaches_the_endpoint_and_a_broken_version_does_not(live: Live) -> None:
+    registry = live.platform().registry
+    second = registry.register(PRODUCT, registry.require_champion(PRODUCT).run_id)
+    assert second.version == 1
+    done = live.run("materialize", "train")
+    assert done.returncode == 0, done.stderr
+    registry.promote(PRODUCT, 2)
+    try:
+        assert wait_until(lambda: _version(live) == 2, 120), "the sensor did not bring version 2"
+    finally:
+        registry.promote(PRODUCT, 1)
+    assert wait_until(lambda: _version(live) == 1, 120)
+
+
+def _version(live: Live) -> int | None:
+    version: int | None = httpx.get(f"{live.endpoint}/model").json()["model"].get("version")
+    return version
+
+
+def test_a_second_up_finds_everything_running(live: Live) -> None:
+    again = live.run("up", "--detach")
+    assert again.returncode == 0, again.stderr
+    assert "The services run already." in again.stdout
+    assert "The graph is complete." in again.stdout
+
+
+def test_a_port_in_use_is_named_before_anything_starts(tmp_path: Path) -> None:
+    other = Live(tmp_path / "state")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        number = taken.getsockname()[1]
+        up = other.run("up", "--detach", "--port", f"dagster={number}")
+    assert up.returncode == 1
+    assert f"Port {number} (dagster) is in use" in up.stderr or "(ray" in up.stderr or "(serve)" in up.stderr
+    assert "--port" in up.stderr
+    assert not (tmp_path / "state" / "run").exists()
+
+
+def test_a_killed_service_comes_back_and_the_endpoint_with_it(live: Live) -> None:
+    state = json.loads(live.run("status", "--json").stdout)
+    os.kill(state["services"]["mlflow"]["process"], signal.SIGKILL)
+    page = f"http://127.0.0.1:{PORTS['mlflow']}/"
+
+    def answers() -> bool:
+        try:
+            return httpx.get(page).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    assert wait_until(answers, 60)

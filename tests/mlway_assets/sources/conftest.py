@@ -1,0 +1,233 @@
+"""Real places to read from: files in each format, an S3 server, SQLite files and a PostgreSQL server.
+
+Nothing here is a fake. A missing PostgreSQL is a failure with the remedy, not a skip.
+"""
+
+import csv
+import io
+import itertools
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from configs.sources import FilesSource, SqlSource
+from mlway_assets.sources.files import FilesReader
+from mlway_assets.sources.sql import SqlReader
+
+OWNED = {"description": "Deliveries.", "owner": "team:shop"}
+COLUMNS = {
+    "id": "int64",
+    "day": "date",
+    "at": "timestamp",
+    "price": "float64",
+    "is_open": "boolean",
+    "name": "string",
+}
+S3_SERVER = """
+import sys
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+server.start()
+print(server.get_host_and_port()[1], flush=True)
+sys.stdin.read()
+"""
+
+
+def encode(rows: Sequence[Mapping[str, Any]], file_format: str) -> bytes:
+    """The content of a file; moments are ISO 8601 text where the format has no type for them."""
+    buffer = io.BytesIO()
+    if file_format == "parquet":
+        pl.DataFrame(rows).write_parquet(buffer)
+    elif file_format == "ndjson":
+        buffer.write("".join(json.dumps(row, default=lambda value: value.isoformat()) + "\n" for row in rows).encode())
+    else:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({k: v.isoformat() if hasattr(v, "isoformat") else v for k, v in row.items()} for row in rows)
+        buffer.write(text.getvalue().encode())
+    return buffer.getvalue()
+
+
+@pytest.fixture(name="encode", scope="session")
+def _encode() -> Callable[..., bytes]:
+    return encode
+
+
+@pytest.fixture(scope="session")
+def files_reader() -> Callable[..., FilesReader]:
+    """Builds a reader of one table from its path, its format and whatever else the declaration may hold."""
+
+    def build(path: object, file_format: str = "csv", place: Mapping[str, Any] | None = None, **table: Any):
+        declared = {"description": "Deliveries.", "path": str(path), "format": file_format, "columns": COLUMNS} | table
+        declared.setdefault("event_day", ("day",) if "{day}" in str(path) else ())
+        source = {"name": "shop", "kind": "files", "tables": {"deliveries": declared}} | OWNED | dict(place or {})
+        checked = FilesSource.model_validate(source)
+        return FilesReader(checked, checked.tables["deliveries"])
+
+    return build
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """An empty bucket of the S3 server, and the options that reach it."""
+
+    name: str
+    client: Any
+    options: dict[str, str]
+    secrets: dict[str, str] = field(
+        default_factory=lambda: {"aws_access_key_id": "SHOP_KEY_ID", "aws_secret_access_key": "SHOP_KEY"}
+    )
+
+    def put(self, key: str, content: bytes, **more: str) -> None:
+        """Store an object."""
+        self.client.put_object(Bucket=self.name, Key=key, Body=content, **more)
+
+    @property
+    def place(self) -> dict[str, dict[str, str]]:
+        """What a declaration says of it."""
+        return {"storage_options": self.options, "storage_secrets": self.secrets}
+
+
+@pytest.fixture(scope="session")
+def s3_address() -> Iterator[str]:
+    """An S3 server in a process of its own: Delta's library keeps Python's lock while it waits for an answer."""
+    command = [sys.executable, "-c", S3_SERVER]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, text=True, **pipes) as server:
+        yield f"http://127.0.0.1:{int(server.stdout.readline())}"
+        server.stdin.close()  # the server ends, as it does when the tests are killed
+
+
+@pytest.fixture
+def bucket(s3_address: str, monkeypatch: pytest.MonkeyPatch, numbers: "itertools.count[int]") -> Bucket:
+    """A bucket that no other test sees."""
+    import boto3
+
+    monkeypatch.setenv("SHOP_KEY_ID", "testing")
+    monkeypatch.setenv("SHOP_KEY", "testing")
+    keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
+    client = boto3.client("s3", endpoint_url=s3_address, region_name="us-east-1", **keys)
+    name = f"bucket-{next(numbers)}"
+    client.create_bucket(Bucket=name)
+    options = {"aws_endpoint_url": s3_address, "aws_allow_http": "true", "aws_region": "us-east-1"}
+    return Bucket(name, client, options)
+
+
+@pytest.fixture(scope="session")
+def numbers() -> "itertools.count[int]":
+    """Numbers that tell buckets apart."""
+    return itertools.count()
+
+
+@dataclass(frozen=True)
+class Database:
+    """An empty database, and a reader of its tables."""
+
+    uri: str
+    execute: Callable[..., None]
+    types: Mapping[str, str]
+
+    @property
+    def is_postgresql(self) -> bool:
+        """Whether it is PostgreSQL and not SQLite."""
+        return not self.uri.startswith("sqlite:")
+
+    def reader(self, columns: Mapping[str, str], table: str = "deliveries", **more: Any) -> SqlReader:
+        """A reader of `table`; its address is in SHOP_DATABASE."""
+        tables = {"deliveries": {"description": "Deliveries.", "table": table, "columns": columns} | more}
+        source = {"name": "shop", "kind": "sql", "uri_secret": "SHOP_DATABASE", "tables": tables} | OWNED
+        checked = SqlSource.model_validate(source)
+        return SqlReader(checked, checked.tables["deliveries"])
+
+    def create(self, table: str, *rows: str, **columns: str) -> None:
+        """Create a table of these columns and rows."""
+        declared = ", ".join(f"{name} {self.types[kind]}" for name, kind in columns.items())
+        self.execute(f"CREATE TABLE {table} ({declared})", *(f"INSERT INTO {table} VALUES ({row})" for row in rows))
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Database:
+    """A database in a SQLite file. Its days and moments are ISO 8601 text."""
+    uri = f"sqlite:///{tmp_path / 'shop.db'}"
+    monkeypatch.setenv("SHOP_DATABASE", uri)
+
+    def execute(*statements: str) -> None:
+        connection = sqlite3.connect(tmp_path / "shop.db")
+        for statement in statements:
+            connection.execute(statement)
+        connection.commit()
+        connection.close()
+
+    text = dict.fromkeys(("string", "date", "timestamp"), "TEXT")
+    return Database(uri, execute, text | {"int64": "INTEGER", "float64": "REAL", "boolean": "INTEGER"})
+
+
+@pytest.fixture
+def postgresql(postgresql_socket: Path, monkeypatch: pytest.MonkeyPatch) -> Database:
+    """An empty schema `public` in a PostgreSQL server."""
+    from adbc_driver_postgresql import dbapi
+
+    uri = f"postgresql://postgres:hunter2@/postgres?host={postgresql_socket}"
+    monkeypatch.setenv("SHOP_DATABASE", uri)
+
+    def execute(*statements: str) -> None:
+        with dbapi.connect(uri, autocommit=True) as connection, connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+
+    execute("SET client_min_messages = warning", "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+    types = {"string": "TEXT", "date": "DATE", "timestamp": "TIMESTAMPTZ", "int64": "BIGINT", "boolean": "BOOLEAN"}
+    return Database(uri, execute, types | {"float64": "DOUBLE PRECISION"})
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> Database:
+    """Each kind of database in turn."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="session")
+def postgresql_socket() -> Iterator[Path]:
+    """The folder of the socket of a PostgreSQL server that listens on nothing else."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not programs:
+        pytest.fail("PostgreSQL's server is not installed.\nHint: apt-get install -y postgresql")
+    # The server refuses to run as root, and its account cannot enter pytest's folders.
+    account = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
+    folder = Path(tempfile.mkdtemp(prefix="mlway-postgresql-"))
+    if account:
+        shutil.chown(folder, "postgres", "postgres")
+    try:
+        yield from _serve_postgresql(programs[-1], folder, account)
+    finally:
+        shutil.rmtree(folder)
+
+
+def _serve_postgresql(programs: Path, folder: Path, account: Mapping[str, Any]) -> Iterator[Path]:
+    def run(program: str, *arguments: str) -> None:
+        command = [programs / program, "-D", folder / "data", *arguments]
+        with (folder / "output").open("a+") as output:
+            code = subprocess.run(command, cwd=folder, stdout=output, stderr=output, check=False, **account).returncode
+        if code:
+            pytest.fail(f"{program} failed:\n{(folder / 'output').read_text()}")
+
+    run("initdb", "-U", "postgres", "--auth-local=trust", "--auth-host=reject", "-E", "UTF8", "--locale=C", "--no-sync")
+    # A time zone other than UTC, so that a reader which relies on the server's would be found out.
+    settings = f"-k {folder} -c listen_addresses= -c fsync=off -c timezone=America/New_York"
+    run("pg_ctl", "-w", "-l", str(folder / "log"), "-o", settings, "start")
+    try:
+        yield folder
+    finally:
+        run("pg_ctl", "-w", "-m", "immediate", "stop")

@@ -1,0 +1,118 @@
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+import pytest
+from deltalake.exceptions import DeltaError
+
+from configs.environments import Lake as LakeAddress
+from mlway_assets.lake import Lake, MissingTableError
+from mlway_assets.secrets import MissingSecretError
+
+DAYS = [date(2013, 10, 1), date(2013, 10, 2), date(2013, 10, 3)]
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(LakeAddress(uri=str(tmp_path)))
+
+
+def rows(*values: tuple[date | None, int]) -> pl.DataFrame:
+    return pl.DataFrame(values, schema={"event_day": pl.Date, "id": pl.Int64}, orient="row")
+
+
+def content(lake: Lake, version: int | None = None) -> list[tuple[date, int]]:
+    return lake.scan("raw", "deliveries", version).select("event_day", "id").sort("id").collect().rows()
+
+
+@pytest.fixture
+def filled(lake: Lake) -> Lake:
+    lake.replace_days("raw", "deliveries", rows(*((day, day.day) for day in DAYS)), DAYS)
+    return lake
+
+
+def test_a_table_that_was_never_written_is_named(lake: Lake) -> None:
+    assert not lake.exists("raw", "deliveries")
+    for use in (lake.version, lake.scan):
+        with pytest.raises(MissingTableError, match=r"no table raw/deliveries yet\.\nHint: run `mlway materialize`"):
+            use("raw", "deliveries")
+
+
+def test_exactly_the_given_days_are_replaced(filled: Lake) -> None:
+    filled.replace_days("raw", "deliveries", rows((DAYS[0], 10), (DAYS[0], 11), (DAYS[2], 30)), [DAYS[0], DAYS[2]])
+    assert content(filled) == [(DAYS[1], 2), (DAYS[0], 10), (DAYS[0], 11), (DAYS[2], 30)]
+
+
+def test_a_given_day_without_rows_is_emptied(filled: Lake) -> None:
+    filled.replace_days("raw", "deliveries", rows((DAYS[0], 10)), DAYS[:2])
+    assert content(filled) == [(DAYS[2], 3), (DAYS[0], 10)]
+    filled.replace_days("raw", "deliveries", rows(), [DAYS[0]])
+    assert content(filled) == [(DAYS[2], 3)]
+
+
+def test_new_days_are_added(filled: Lake) -> None:
+    new = date(2013, 11, 1)
+    filled.replace_days("raw", "deliveries", rows((new, 4)), [new])
+    assert len(content(filled)) == 4
+
+
+def test_replacing_days_twice_leaves_the_same_rows(filled: Lake) -> None:
+    before = content(filled)
+    filled.replace_days("raw", "deliveries", rows((DAYS[1], 2)), [DAYS[1]])
+    assert content(filled) == before
+
+
+def test_a_table_may_begin_without_rows(lake: Lake) -> None:
+    lake.replace_days("raw", "deliveries", rows(), DAYS)
+    assert lake.scan("raw", "deliveries").collect_schema() == {"event_day": pl.Date, "id": pl.Int64}
+    lake.replace_days("raw", "deliveries", rows((DAYS[0], 1)), [DAYS[0]])
+    assert content(lake) == [(DAYS[0], 1)]
+
+
+@pytest.mark.parametrize("stranger", [DAYS[2], None])
+@pytest.mark.parametrize("is_new", [True, False])
+def test_rows_of_days_that_are_not_replaced_are_refused(lake: Lake, stranger: date | None, is_new: bool) -> None:
+    if not is_new:
+        lake.replace_days("raw", "deliveries", rows((DAYS[0], 1)), [DAYS[0]])
+    with pytest.raises(ValueError, match=r"raw/deliveries: rows of .* while replacing 2013-10-01 to 2013-10-02"):
+        lake.replace_days("raw", "deliveries", rows((DAYS[0], 7), (stranger, 8)), DAYS[:2])
+    assert lake.exists("raw", "deliveries") is not is_new
+    assert is_new or content(lake) == [(DAYS[0], 1)]
+
+
+def test_every_write_is_one_version_and_old_ones_stay_readable(filled: Lake) -> None:
+    first, before = filled.version("raw", "deliveries"), content(filled)
+    second = filled.replace_days("raw", "deliveries", rows((DAYS[0], 10)), DAYS[:2])
+    assert (first, second) == (0, 1)
+    assert content(filled, first) == before
+
+
+def test_a_read_begun_before_a_write_sees_nothing_of_it(filled: Lake) -> None:
+    before = filled.scan("raw", "deliveries")
+    filled.replace_days("raw", "deliveries", rows((DAYS[0], 10)), DAYS)
+    assert sorted(before.collect()["id"]) == [1, 2, 3]
+
+
+def test_a_write_that_fails_leaves_the_table_as_it_was(filled: Lake) -> None:
+    before = content(filled)
+    with pytest.raises(DeltaError):
+        filled.replace_days("raw", "deliveries", rows((DAYS[0], 1)).with_columns(extra=1), [DAYS[0]])
+    assert (content(filled), filled.version("raw", "deliveries")) == (before, 0)
+
+
+def test_replacing_a_whole_table_may_change_its_columns(lake: Lake) -> None:
+    lake.replace("raw", "shops", pl.DataFrame({"id": [1, 2]}))
+    version = lake.replace("raw", "shops", pl.DataFrame({"name": ["a"]}))
+    assert lake.scan("raw", "shops").collect().to_dict(as_series=False) == {"name": ["a"]}
+    assert version == 1
+
+
+def test_only_the_asked_days_are_scanned(filled: Lake) -> None:
+    assert sorted(filled.scan_days("raw", "deliveries", [DAYS[0], DAYS[2]]).collect()["id"]) == [1, 3]
+
+
+def test_a_missing_secret_is_named_before_anything_is_written(tmp_path: Path) -> None:
+    lake = Lake(LakeAddress(uri=str(tmp_path), storage_secrets={"aws_secret_access_key": "NO_SUCH_SECRET"}))
+    with pytest.raises(MissingSecretError, match="The secret NO_SUCH_SECRET is not set"):
+        lake.replace("raw", "deliveries", rows((DAYS[0], 1)))
+    assert list(tmp_path.iterdir()) == []

