@@ -42,9 +42,9 @@ class PortInUseError(MlwayError):
 
 @dataclass(frozen=True)
 class UpReport:
-    """What `up` did: how long it took, how much of that the graph computed, and the first prediction's exchange."""
+    """What `up` did: how long until the first answer, how much of that the graph computed, and the exchange."""
 
-    total_seconds: float
+    answer_seconds: float
     graph_seconds: float
     product: str
     request: dict[str, Any]
