@@ -212,7 +212,9 @@ def _print_up(report: dict[str, Any], platform: Any, as_json: bool) -> None:
     console.print("and it answered")
     console.print_json(json.dumps(report["answer"]), indent=None)
     _print_status(found)
-    console.print(f"First answer after {report['answer_seconds']:.0f} s, of which the graph {report['graph_seconds']:.0f} s.")
+    console.print(
+        f"First answer after {report['answer_seconds']:.0f} s, of which the graph {report['graph_seconds']:.0f} s."
+    )
 
 
 def _print_status(found: dict[str, Any]) -> None:

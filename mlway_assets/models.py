@@ -12,7 +12,7 @@ from feature_repo.services import definitions_hash, service_name
 from mlway_assets.compute.evaluation import binary_metrics
 from mlway_assets.compute.gate import GateRule, gate_rules
 from mlway_assets.compute.plots import candidate_plots
-from mlway_assets.compute.population import LABEL, part_of
+from mlway_assets.compute.population import LABEL, in_order, part_of
 from mlway_assets.compute.training import Candidate, train
 from mlway_assets.registry import ModelVersion, git_commit
 from mlway_assets.resources import Platform
@@ -44,7 +44,7 @@ class LoggedCandidate:
 def train_candidate(product: ModelProduct, platform: Platform, data_versions: dict[str, int]) -> LoggedCandidate:
     """Train on the newest training set and log the candidate with the versions of all data read."""
     version = platform.lake.version(LAYER, product.name)
-    frame = platform.lake.scan(LAYER, product.name, version).collect()
+    frame = in_order(platform.lake.scan(LAYER, product.name, version).collect(), product)
     features = platform.project.model_features(product)
     candidate = train(product, features, frame)
     tags = {

@@ -16,6 +16,7 @@ from mlway_assets.sources.reading import SourceError
 
 LAKE_POOL = "lake"
 SOURCE_CURSOR = "source_cursor"
+UNREAD_DAYS = "unread_days"
 STAMPS = {"ingested_at": "timestamp", "ingested_from": "string"}
 
 
@@ -62,13 +63,17 @@ def _result(ingested: Ingested, more: Mapping[str, dg.MetadataValue]) -> dg.Mate
 
 
 def _report_good_days(context: dg.AssetExecutionContext, ingested: Ingested) -> None:
+    # A step that fails reports none of its partitions, and these were written.
     for day in ingested.days:
-        context.log_event(dg.AssetMaterialization(context.asset_key, partition=day.isoformat()))
+        context.instance.report_runless_asset_event(
+            dg.AssetMaterialization(context.asset_key, partition=day.isoformat())
+        )
 
 
 def _failure(failures: Mapping[date, SourceError]) -> dg.Failure:
     lines = [f"{day}: {error}" for day, error in sorted(failures.items())[:20]]
     return dg.Failure(
         description=f"{len(failures)} days could not be read; the others were written.\n" + "\n".join(lines),
+        metadata={UNREAD_DAYS: dg.MetadataValue.json([day.isoformat() for day in sorted(failures)])},
         allow_retries=False,
     )

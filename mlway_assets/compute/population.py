@@ -41,6 +41,14 @@ def rows_to_score(product: ModelProduct, table: pl.LazyFrame, now: datetime) -> 
     )
 
 
+def in_order(frame: pl.DataFrame, product: ModelProduct) -> pl.DataFrame:
+    """The rows by moment and key.
+
+    A lake keeps no order of rows, and bagging depends on it: the same rows must make the same model.
+    """
+    return frame.sort(EVENT_TIMESTAMP, *product.population.request)
+
+
 def part_of(frame: pl.DataFrame, product: ModelProduct, part: Literal["train", "validate", "test"]) -> pl.DataFrame:
     """The rows of one part of the split. Outside the test part a label must have been known when the part ended."""
     start, end = product.training.split.bounds(part)

@@ -7,13 +7,15 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 import dagster as dg
+from pydantic import TypeAdapter
 
 from configs.errors import MlwayError
 from mlway_assets.asset_keys import online_store_key, predictions_key
+from mlway_assets.assets.raw import UNREAD_DAYS
 from mlway_assets.definitions import build_definitions
 from mlway_assets.jobs import INGEST, PREDICT, TRAIN
 from mlway_assets.local.instance import process_tag
-from mlway_assets.partitions import every_day, range_tags
+from mlway_assets.partitions import every_day, range_tags, stretches
 from mlway_assets.resources import Platform
 
 if TYPE_CHECKING:
@@ -84,6 +86,24 @@ def run_jobs(
 def _run_job(
     definitions: dg.Definitions, instance: dg.DagsterInstance, run: JobRun, on_step: Callable[[str, str, str], None]
 ) -> None:
+    result = _execute(definitions, instance, run, on_step, None)
+    if result.success:
+        return
+    problem = f"{run.job} failed.\n{_reasons(result)}\nHint: the run {result.run_id} is in the Dagster UI."
+    good = [day for day in run.days if day not in _unread_days(result, run.days)]
+    if run.job == INGEST and good:
+        _go_on_with(definitions, instance, good, on_step)
+        problem += f"\nThe other {len(good)} days went on."
+    raise RunError(problem)
+
+
+def _execute(
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    run: JobRun,
+    on_step: Callable[[str, str, str], None],
+    selection: Sequence[dg.AssetKey] | None,
+) -> dg.ExecuteInProcessResult:
     from dagster._core.utils import make_new_run_id
 
     run_id = make_new_run_id()
@@ -94,15 +114,44 @@ def _run_job(
             on_step(run.job, event.step_key, state)
 
     instance.add_event_listener(run_id, listen)
-    result = definitions.resolve_job_def(run.job).execute_in_process(
+    return definitions.resolve_job_def(run.job).execute_in_process(
         instance=instance,
         run_id=run_id,
         run_config=_QUIET,
+        asset_selection=selection,
         tags=process_tag() | (range_tags(run.days) if run.days else {}),
         raise_on_error=False,
     )
-    if not result.success:
-        raise RunError(f"{run.job} failed.\n{_reasons(result)}\nHint: the run {run_id} is in the Dagster UI.")
+
+
+def _unread_days(result: dg.ExecuteInProcessResult, days: Sequence[date]) -> set[date]:
+    """Days that a raw table could not be read for; all of them when anything else has failed."""
+    unread: set[date] = set()
+    for event in result.get_step_failure_events():
+        reported = event.step_failure_data.user_failure_data
+        if reported is None or UNREAD_DAYS not in reported.metadata:
+            return set(days)
+        named = TypeAdapter(list[date]).validate_python(reported.metadata[UNREAD_DAYS].value)
+        unread.update(named)
+    return unread
+
+
+def _go_on_with(
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    days: Sequence[date],
+    on_step: Callable[[str, str, str], None],
+) -> None:
+    """Curate the days that were read; then, once, compute what is not kept by day."""
+    graph = definitions.resolve_asset_graph()
+    behind = [key for key in graph.get_all_asset_keys() if graph.get(key).group_name in ("curated", "features")]
+    daily = [key for key in behind if graph.get(key).is_partitioned]
+    parts = stretches(days)
+    for number, stretch in enumerate(parts, start=1):
+        selection = behind if number == len(parts) else daily
+        result = _execute(definitions, instance, JobRun(INGEST, tuple(stretch)), on_step, selection)
+        if not result.success:
+            raise RunError(f"{INGEST} failed.\n{_reasons(result)}")
 
 
 _STATES = {"STEP_START": "running", "STEP_SUCCESS": "done", "STEP_FAILURE": "failed", "STEP_SKIPPED": "skipped"}
