@@ -15,12 +15,11 @@ import polars as pl
 from configs.errors import ConfigError
 from configs.features import Aggregation, LatestFeatures, StaticFeatures, TableFeatures, WindowedFeatures
 from configs.schema import format_duration
+from feature_repo.column_types import POLARS_TYPES
 
 EVENT_TIMESTAMP = "event_timestamp"
 ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
 """Event timestamp of static attributes: known at every moment that data is about."""
-
-POLARS_TYPES = {"int64": pl.Int64, "float64": pl.Float64, "string": pl.String, "boolean": pl.Boolean}
 
 
 def feature_values(group: TableFeatures, table: pl.LazyFrame) -> pl.LazyFrame:

@@ -7,16 +7,7 @@ from typing import Any
 import polars as pl
 
 from configs.features import RequestFeatures
-from feature_repo.aggregations import POLARS_TYPES
-
-_FIELD_TYPES: dict[str, pl.DataType] = {
-    "string": pl.String(),
-    "int64": pl.Int64(),
-    "float64": pl.Float64(),
-    "boolean": pl.Boolean(),
-    "date": pl.Date(),
-    "timestamp": pl.Datetime("us", "UTC"),
-}
+from feature_repo.column_types import POLARS_TYPES
 
 
 def with_request_features(groups: Iterable[RequestFeatures], frame: pl.DataFrame) -> pl.DataFrame:
@@ -47,7 +38,7 @@ def evaluate_columns(declaration: str, inputs: dict[str, list[Any]]) -> dict[str
     `declaration` is the group as JSON; `inputs` also holds the features that it uses, perhaps as `view__feature`.
     """
     group = RequestFeatures.model_validate_json(declaration)
-    types: dict[str, pl.DataType] = {name: _FIELD_TYPES[kind] for name, kind in group.fields.items()}
+    types = {name: POLARS_TYPES[kind] for name, kind in group.fields.items()}
     frame = pl.DataFrame(
         {name: pl.Series(inputs[name], dtype=types.get(name)) for name in [*group.fields, *_used(group)]}
     )

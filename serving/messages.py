@@ -8,15 +8,8 @@ import polars as pl
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from configs.products import ModelProduct
+from feature_repo.column_types import POLARS_TYPES
 
-POLARS_TYPES: dict[str, pl.DataType] = {
-    "string": pl.String(),
-    "int64": pl.Int64(),
-    "float64": pl.Float64(),
-    "boolean": pl.Boolean(),
-    "date": pl.Date(),
-    "timestamp": pl.Datetime("us", "UTC"),
-}
 _FIELD_TYPES: dict[str, Any] = {
     "string": Annotated[str, Field(max_length=200)],
     "int64": Annotated[int, Field(ge=-(2**63), lt=2**63)],

@@ -15,9 +15,9 @@ import polars as pl
 
 from configs.errors import MlwayError
 from configs.features import TableFeatures, WindowedFeatures
+from feature_repo.column_types import POLARS_TYPES
 
 FEAST_PROJECT = "mlway"
-POLARS_TYPES = {"int64": pl.Int64, "float64": pl.Float64, "string": pl.String, "boolean": pl.Boolean}
 _STRING, _INT64 = 2, 4
 """Feast's ValueType numbers."""
 

@@ -10,16 +10,9 @@ import polars as pl
 from configs.errors import MlwayError
 from configs.schema import ColumnType
 from configs.sources import SourceTable
+from feature_repo.column_types import POLARS_TYPES
 
 EVENT_DAY = "event_day"
-POLARS_TYPES: Mapping[ColumnType, pl.DataType] = {
-    "string": pl.String(),
-    "int64": pl.Int64(),
-    "float64": pl.Float64(),
-    "boolean": pl.Boolean(),
-    "date": pl.Date(),
-    "timestamp": pl.Datetime("us", "UTC"),
-}
 
 
 class SourceError(MlwayError):

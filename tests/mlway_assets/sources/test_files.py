@@ -8,10 +8,11 @@ import polars as pl
 import pytest
 
 from configs.environments import Lake as LakeAddress
+from feature_repo.column_types import POLARS_TYPES
 from mlway_assets.ingest import ingest_days
 from mlway_assets.lake import Lake
 from mlway_assets.sources.files import FilesReader
-from mlway_assets.sources.reading import POLARS_TYPES, SourceError
+from mlway_assets.sources.reading import SourceError
 
 DAYS = [date(2013, 10, 1), date(2013, 10, 2), date(2013, 10, 3)]
 BROKEN = DAYS[1]

@@ -6,9 +6,10 @@ import polars as pl
 import pytest
 
 from configs.load import PROJECT_ROOT, load_project
+from feature_repo.column_types import POLARS_TYPES
 from mlway_assets.sources import nycflights
 from mlway_assets.sources.nycflights import NycFlightsReader
-from mlway_assets.sources.reading import POLARS_TYPES, SourceError
+from mlway_assets.sources.reading import SourceError
 
 NEW_YEAR = date(2013, 1, 1)
 

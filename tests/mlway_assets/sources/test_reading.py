@@ -7,7 +7,8 @@ import pytest
 
 from configs.schema import ColumnType
 from configs.sources import SourceTable
-from mlway_assets.sources.reading import EVENT_DAY, POLARS_TYPES, SourceError, conform, with_event_day
+from feature_repo.column_types import POLARS_TYPES
+from mlway_assets.sources.reading import EVENT_DAY, SourceError, conform, with_event_day
 
 EAST = timezone(timedelta(hours=2))
 MIDNIGHT, NOON = datetime(2013, 10, 1, tzinfo=UTC), datetime(2013, 10, 1, 12, tzinfo=UTC)
