@@ -47,7 +47,10 @@ def graph_seconds() -> float:
     done = subprocess.run([MLWAY, "materialize"], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         sys.exit(done.stdout + done.stderr)
-    return float(re.search(r"Done in ([\d.]+) s", done.stdout)[1])  # type: ignore[index]
+    found = re.search(r"Done in ([\d.]+) s", done.stdout)
+    if found is None:
+        sys.exit(f"`mlway materialize` did not say how long it took:\n{done.stdout}")
+    return float(found[1])
 
 
 def noop_seconds() -> float:

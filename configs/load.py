@@ -100,7 +100,8 @@ def load_environment(name: str | None = None, folder: Path | None = None) -> Env
     content["state"] = str(state)
     if ports := _ports(os.environ.get("MLWAY_PORTS", "")):
         content["ports"] = {**(content.get("ports") or {}), **ports}
-    return _validate(FILE_KINDS["environments"], content, path)  # type: ignore[no-any-return]
+    environment: Environment = _validate(FILE_KINDS["environments"], content, path)
+    return environment
 
 
 def _ports(text: str) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """Open the feature store of an environment, register the declared features, fill the online store."""
 
 import contextlib
+import importlib
 import io
 import os
 import sqlite3
@@ -100,6 +101,6 @@ def _import_feast() -> None:
     checked = typeguard.typechecked
     typeguard.typechecked = lambda function=None, **_: function if function is not None else (lambda target: target)  # type: ignore[assignment]
     try:
-        import feast  # noqa: F401
+        importlib.import_module("feast")
     finally:
         typeguard.typechecked = checked

@@ -24,6 +24,7 @@ class AppArgs(BaseModel):
     product: str
     environment: str
     code: str = ""
+    """Not read: Serve starts new replicas when an argument changes, so new code comes as a new argument."""
 
 
 class ServedModel(BaseModel):

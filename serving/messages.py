@@ -50,7 +50,7 @@ class RequestReader:
     def read(self, body: bytes) -> pl.DataFrame:
         """The instances as rows with the request's fields. Raises Problem 422 naming every field that is wrong."""
         try:
-            instances = self._body.model_validate_json(body).instances  # type: ignore[attr-defined]
+            instances = self._body.model_validate_json(body).instances
         except ValidationError as error:
             raise _unprocessable(error) from error
         for number, instance in enumerate(instances):
@@ -75,16 +75,23 @@ def predictions_body(model: dict[str, Any], scores: list[float], missing: list[l
     return orjson.dumps({"model": model, "predictions": predictions})
 
 
-def _body_model(product: ModelProduct) -> type[BaseModel]:
-    strict = ConfigDict(strict=True, extra="forbid")
+class _Body(BaseModel):
+    """A request's body; each product narrows what an instance is."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    instances: list[Any]
+
+
+def _body_model(product: ModelProduct) -> type[_Body]:
     event_time = product.population.event_time
     fields: dict[str, Any] = {
         name: (_FIELD_TYPES[kind] if name == event_time else _FIELD_TYPES[kind] | None, ...)
         for name, kind in product.population.request.items()
     }
-    instance = create_model("Instance", __config__=strict, **fields)
+    instance: Any = create_model("Instance", __config__=_Body.model_config, **fields)
     instances = Annotated[list[instance], Field(min_length=1, max_length=product.endpoint.max_instances)]
-    return create_model("Instances", __config__=strict, instances=(instances, ...))
+    return create_model("Instances", __base__=_Body, instances=(instances, ...))
 
 
 def _unprocessable(error: ValidationError) -> Problem:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from obstore.exceptions import BaseError as ObjectStoreError
@@ -113,10 +114,11 @@ class FilesReader:
     def _store(self) -> ObjectStore:
         if "://" in self._folder:
             options = self._source.storage_options | resolve_secrets(self._source.storage_secrets)
-            client = {_bare(name): value for name, value in options.items() if _bare(name) in _CLIENT_OPTIONS}
-            config = {name: value for name, value in options.items() if _bare(name) not in _CLIENT_OPTIONS}
+            client: Any = {_bare(name): value for name, value in options.items() if _bare(name) in _CLIENT_OPTIONS}
+            # Any: obstore's types name every option of every store, and which one this is the URL says.
+            config: Any = {name: value for name, value in options.items() if _bare(name) not in _CLIENT_OPTIONS}
             try:
-                return from_url(self._folder, config=config, client_options=client)  # type: ignore[no-any-return,call-overload]
+                return from_url(self._folder, config=config, client_options=client)
             except ObjectStoreError as error:
                 raise SourceError(self._folder, _first_line(error), "mend `path` or `storage_options`.") from error
         if not Path(self._folder).is_dir():
