@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from configs.environments import Environment
 from configs.errors import MlwayError
 from configs.load import PROJECT_ROOT
+from mlway_assets.tracking_database import ensure_tracking_database, tracking_database_exists
 from serving.scoring import CONTRACT_FILE, MODEL_FILE, model_digest, write_model
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Registry:
 
     @cached_property
     def client(self) -> "MlflowClient":
-        """MLflow's client. The first use of a new database creates its tables."""
+        """MLflow's client. The first use creates the database."""
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         import mlflow
@@ -68,16 +69,14 @@ class Registry:
         logging.getLogger("mlflow").setLevel(logging.ERROR)
 
         uri = self.environment.experiments.tracking_uri
-        if uri.startswith("sqlite:///"):
-            Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        ensure_tracking_database(uri)
         mlflow.set_tracking_uri(uri)
         mlflow.set_registry_uri(uri)
         return mlflow.MlflowClient(uri, uri)
 
     def exists(self) -> bool:
         """Whether the registry's database is there; asking it would create it."""
-        uri = self.environment.experiments.tracking_uri
-        return not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).exists()
+        return tracking_database_exists(self.environment.experiments.tracking_uri)
 
     def log_candidate(
         self,

@@ -22,6 +22,7 @@ from mlway_assets.local.process_manager import ProcessManager, ServiceError, wai
 from mlway_assets.local.services import build_services, prepare, required_ports
 from mlway_assets.resources import Platform
 from mlway_assets.rollout import desired_versions, open_serve_api, roll_out_code
+from mlway_assets.tracking_database import ensure_tracking_database
 from serving.deploy import ServeError, failure
 
 START_SECONDS = 180
@@ -133,6 +134,7 @@ def _build_missing(platform: Platform, say: Say, on_step: OnStep) -> float:
 
 def _deploy_and_start_rest(platform: Platform, manager: ProcessManager, given_up: Event) -> None:
     _deploy(platform, manager, given_up)
+    ensure_tracking_database(platform.environment.experiments.tracking_uri)  # or MLflow's server would, in place
     manager.start_rest()
 
 
