@@ -12,29 +12,89 @@ from pydantic import Field, model_validator
 from configs.schema import ColumnType, Description, Duration, Frozen, Name, Owner, format_duration
 
 FeatureType = Literal["int64", "float64", "string", "boolean"]
+AggregationFunction = Literal[
+    "count",
+    "sum",
+    "mean",
+    "standard_deviation",
+    "minimum",
+    "maximum",
+    "rate",
+    "first",
+    "last",
+    "distinct_count",
+    "quantile",
+]
+ARITHMETIC = ("sum", "mean", "standard_deviation")
+"""Functions that add values up. They do so in whole numbers, whose order of addition does not matter."""
+SELECTIONS = ("minimum", "maximum", "first", "last")
+"""Functions that pick one of the values, whatever its type."""
+
+
+class PythonExpression(Frozen):
+    """Where Polars SQL is not enough: a Python function without parameters that returns a Polars expression."""
+
+    python: str = Field(
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        description="Import path, such as my_package.distances:great_circle_km.",
+    )
+
+
+Expression = Annotated[
+    str | PythonExpression,
+    Field(description="Polars SQL over the columns at hand, or {python: 'package.module:function'}."),
+]
 
 
 class Aggregation(Frozen):
     """One statistic of the rows in a window."""
 
-    function: Literal["count", "sum", "mean", "standard_deviation", "minimum", "maximum", "rate", "last"]
-    of: str | None = Field(
+    function: AggregationFunction
+    of: Expression | None = Field(
         default=None,
-        description="A Polars SQL expression over the table's columns: whole numbers; for `rate`, a condition. "
-        "Rows where it is null are not counted.",
+        description="What is aggregated; for `rate`, a condition. Rows where it is null or NaN are not counted.",
+    )
+    where: Expression | None = Field(default=None, description="Condition; only rows that meet it are aggregated.")
+    decimals: int | None = Field(
+        default=None,
+        ge=0,
+        le=9,
+        description="For sum, mean and standard_deviation of fractions: round each value to so many decimals first. "
+        "They are then added as whole numbers, so that the result is the same in any order.",
+    )
+    quantile: float | None = Field(
+        default=None, ge=0, le=1, description="For quantile: which one; 0.5 is the median. Interpolated linearly."
+    )
+    value_type: FeatureType | None = Field(
+        default=None, description="For first, last, minimum and maximum: the type of the value; by default int64."
     )
     description: str = ""
 
     @model_validator(mode="after")
-    def _all_but_count_aggregate_something(self) -> "Aggregation":
+    def _has_what_its_function_takes(self) -> "Aggregation":
         if (self.of is None) != (self.function == "count"):
             raise ValueError("every function but count takes `of`; count takes none")
+        if (self.quantile is None) != (self.function != "quantile"):
+            raise ValueError("function quantile takes `quantile`; no other does")
+        if self.decimals is not None and self.function not in ARITHMETIC:
+            raise ValueError(f"`decimals` belongs to {', '.join(ARITHMETIC)}")
+        if self.value_type is not None and self.function not in SELECTIONS:
+            raise ValueError(f"`value_type` belongs to {', '.join(SELECTIONS)}")
         return self
 
     @property
     def type(self) -> FeatureType:
-        """The feature's type: whole numbers stay whole numbers; means, deviations and rates do not."""
-        return "float64" if self.function in ("mean", "standard_deviation", "rate") else "int64"
+        """The feature's type: counts and sums of whole numbers are whole; means, rates and quantiles are not."""
+        if self.function in SELECTIONS:
+            return self.value_type or "int64"
+        if self.function in ("count", "distinct_count") or (self.function == "sum" and self.decimals is None):
+            return "int64"
+        return "float64"
+
+    @property
+    def of_nothing(self) -> int | None:
+        """The value when the window is empty: counts are zero, everything else is null."""
+        return 0 if self.function in ("count", "distinct_count") else None
 
 
 class _Group(Frozen):
@@ -47,14 +107,27 @@ class _TableGroup(_Group):
     entity: Name = Field(description="What the join keys identify, such as `aircraft`.")
     join_keys: dict[str, Literal["string", "int64"]] = Field(min_length=1, description="Columns that tell it apart.")
     table: Name = Field(description="A curated table.")
-    where: str | None = Field(default=None, description="Polars SQL condition; other rows are left out.")
+    where: Expression | None = Field(default=None, description="Condition; other rows are left out.")
 
 
-class WindowedFeatures(_TableGroup):
+class _EventGroup(_TableGroup):
+    known_at: str = Field(description="Column: when a row became known. Rows without it are left out.")
+    event_key: tuple[str, ...] = Field(
+        default=(),
+        description="Columns that tell an event from another. Of rows with one event key the first known counts. "
+        "Empty: every row is an event.",
+    )
+    allowed_lateness: Duration = Field(
+        default=timedelta(hours=1),
+        description="From a stream: how long after its known_at a row may still arrive. A later one is refused there, "
+        "and counts from the next build from the table.",
+    )
+
+
+class WindowedFeatures(_EventGroup):
     """Statistics of the rows that became known within (T - window, T], for every moment T."""
 
     kind: Literal["windowed"]
-    known_at: str = Field(description="Column: when a row became known. Rows without it are left out.")
     windows: tuple[Duration, ...] = Field(min_length=1)
     aggregations: dict[Name, Aggregation] = Field(min_length=1)
 
@@ -81,16 +154,15 @@ class WindowedFeatures(_TableGroup):
 class ColumnFeature(Frozen):
     """A feature computed from one row."""
 
-    expression: str = Field(description="Polars SQL over the columns at hand.")
+    expression: Expression
     type: FeatureType
     description: str = ""
 
 
-class LatestFeatures(_TableGroup):
+class LatestFeatures(_EventGroup):
     """Values of the newest row known at T, no older than `time_to_live`."""
 
     kind: Literal["latest"]
-    known_at: str = Field(description="Column: when a row became known. Rows without it are left out.")
     time_to_live: Duration
     features: dict[Name, ColumnFeature] = Field(min_length=1)
 
@@ -139,6 +211,7 @@ class RequestFeatures(_Group):
         return {name: feature.type for name, feature in self.features.items()}
 
 
+EventFeatures = WindowedFeatures | LatestFeatures
 TableFeatures = WindowedFeatures | LatestFeatures | StaticFeatures
 FeatureGroup = Annotated[
     WindowedFeatures | LatestFeatures | StaticFeatures | RequestFeatures, Field(discriminator="kind")

@@ -15,10 +15,10 @@ from feast.utils import _get_requested_feature_views_to_features_dict, make_tzaw
 
 from configs.errors import MlwayError
 from configs.features import RequestFeatures
-from feature_repo.aggregations import EVENT_TIMESTAMP
 from feature_repo.delta_source import DeltaSource
 from feature_repo.point_in_time import TIMESTAMP_SUFFIX, UTC_MICROSECONDS, View, as_utc, point_in_time_join
 from feature_repo.request_features import with_request_features
+from feature_repo.windows import EVENT_TIMESTAMP
 
 DECLARATION_TAG = "declaration"
 """Tag of an on-demand view that holds its request features' declaration as JSON."""

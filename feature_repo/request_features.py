@@ -1,13 +1,13 @@
 """The one implementation of request features: training, batch and the endpoint all call it."""
 
 from collections.abc import Iterable
-from functools import cache
 from typing import Any
 
 import polars as pl
 
 from configs.features import RequestFeatures
 from feature_repo.column_types import POLARS_TYPES
+from feature_repo.expressions import parse
 
 
 def with_request_features(groups: Iterable[RequestFeatures], frame: pl.DataFrame) -> pl.DataFrame:
@@ -18,18 +18,12 @@ def with_request_features(groups: Iterable[RequestFeatures], frame: pl.DataFrame
             for name, time in group.local_times.items()
         }
         features = {
-            name: _parsed(feature.expression).cast(POLARS_TYPES[feature.type])
-            for name, feature in group.features.items()
+            name: parse(feature.expression).cast(POLARS_TYPES[feature.type]) for name, feature in group.features.items()
         }
         # A feature may be called like the field it passes on, so the local times only live while it is computed.
         computed = frame.with_columns(**local).select(**features)
         frame = frame.drop(*(name for name in features if name in frame.columns)).hstack(computed)
     return frame
-
-
-@cache
-def _parsed(expression: str) -> pl.Expr:
-    return pl.sql_expr(expression)
 
 
 def evaluate_columns(declaration: str, inputs: dict[str, list[Any]]) -> dict[str, list[Any]]:

@@ -5,12 +5,11 @@
 
 from collections.abc import Iterator, Mapping
 
-import polars as pl
-
 from configs.errors import ConfigError
-from configs.features import RequestFeatures, TableFeatures, WindowedFeatures
+from configs.features import Expression, RequestFeatures, StaticFeatures, TableFeatures, WindowedFeatures
 from configs.load import Project
 from configs.products import ModelProduct
+from feature_repo.expressions import ExpressionError, roots
 from mlway_assets.curation import CuratedTable
 
 
@@ -42,7 +41,7 @@ def _check_request_group(group: RequestFeatures) -> None:
         _check_expression(f"features/{group.name}.yaml", f"features.{name}", feature.expression, columns)
 
 
-def _expressions(group: TableFeatures) -> Iterator[tuple[str, str]]:
+def _expressions(group: TableFeatures) -> Iterator[tuple[str, Expression]]:
     """Field and expression of everything that a group computes from its table."""
     if group.where is not None:
         yield "where", group.where
@@ -51,10 +50,13 @@ def _expressions(group: TableFeatures) -> Iterator[tuple[str, str]]:
         for name, aggregation in group.aggregations.items():
             if aggregation.of is not None:
                 yield f"aggregations.{name}.of", aggregation.of
+            if aggregation.where is not None:
+                yield f"aggregations.{name}.where", aggregation.where
     else:
         yield from ((f"features.{name}", feature.expression) for name, feature in group.features.items())
-    if group.kind != "static":
+    if not isinstance(group, StaticFeatures):
         yield "known_at", f'"{group.known_at}"'
+        yield from (("event_key", f'"{column}"') for column in group.event_key)
 
 
 def _columns(tables: Mapping[str, CuratedTable], file: str, field: str, table: str) -> set[str]:
@@ -66,11 +68,12 @@ def _columns(tables: Mapping[str, CuratedTable], file: str, field: str, table: s
     return set(tables[table].columns)
 
 
-def _check_expression(file: str, field: str, expression: str, columns: set[str]) -> None:
+def _check_expression(file: str, field: str, expression: Expression, columns: set[str]) -> None:
     try:
-        names = set(pl.sql_expr(expression).meta.root_names())
-    except pl.exceptions.PolarsError as error:
-        raise ConfigError(file, field, f"{expression!r} does not parse: {error}", "write Polars SQL.") from error
+        names = set(roots(expression))
+    except ExpressionError as error:
+        problem, _, hint = str(error).partition("\nHint: ")
+        raise ConfigError(file, field, problem, hint) from error
     if unknown := sorted(names - columns):
         known = ", ".join(sorted(columns))
         raise ConfigError(file, field, f"{', '.join(unknown)} is not among the columns {known}.", "mend the spelling.")

@@ -1,11 +1,11 @@
 """Feature views: the values of each declared group, their registration, and the online store."""
 
 import dagster as dg
-import polars as pl
 
 from configs.features import LatestFeatures, RequestFeatures, StaticFeatures, TableFeatures, WindowedFeatures
 from configs.load import Project
 from feature_repo.aggregations import feature_values
+from feature_repo.expressions import roots
 from feature_repo.store import materialize_group, open_store, register_features
 from mlway_assets.asset_keys import curated_key, feature_registry_key, features_key, online_store_key
 from mlway_assets.assets.raw import LAKE_POOL
@@ -88,15 +88,12 @@ def _lineage(group: TableFeatures) -> Lineage:
     source = curated_key(group.table)
     columns: dict[str, list[str]] = {key: [key] for key in group.join_keys}
     if isinstance(group, StaticFeatures | LatestFeatures):
-        columns |= {name: _roots(feature.expression) for name, feature in group.features.items()}
+        columns |= {name: roots(feature.expression) for name, feature in group.features.items()}
     if isinstance(group, WindowedFeatures):
         for name in group.types:
             aggregation, _ = group.parts[name]
-            columns[name] = [*(_roots(aggregation.of) if aggregation.of else []), group.known_at]
+            read = [expression for expression in (aggregation.of, aggregation.where) if expression is not None]
+            columns[name] = [*sorted({root for expression in read for root in roots(expression)}), group.known_at]
     if not isinstance(group, StaticFeatures):
         columns["event_timestamp"] = [group.known_at]
     return {column: [(source, name) for name in names] for column, names in columns.items()}
-
-
-def _roots(expression: str) -> list[str]:
-    return sorted(set(pl.sql_expr(expression).meta.root_names()))

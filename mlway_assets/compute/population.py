@@ -6,7 +6,7 @@ from typing import Literal
 import polars as pl
 
 from configs.products import ModelProduct
-from feature_repo.aggregations import EVENT_TIMESTAMP
+from feature_repo.windows import EVENT_TIMESTAMP
 
 LABEL = "label"
 LABEL_KNOWN_AT = "label_known_at"
