@@ -12,7 +12,7 @@ from configs.features import RequestFeatures, TableFeatures
 from configs.load import Project
 from configs.products import ModelProduct
 from feature_repo.delta_source import DeltaSource
-from feature_repo.offline_store import DECLARATION_TAG
+from feature_repo.retrieval_job import DECLARATION_TAG
 from feature_repo.services import definitions_hash, service_name
 from feature_repo.windows import EVENT_TIMESTAMP
 

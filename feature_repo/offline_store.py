@@ -1,31 +1,35 @@
-"""PolarsOfflineStore: a Feast offline store that reads Delta tables and joins them with Polars."""
+"""PolarsOfflineStore: a Feast offline store that reads Delta tables and Parquet files and joins them with Polars.
 
+Only Feast's interface lives here. The join: point_in_time.py and slices.py; the tables: table_sources.py; what is
+asked: entity_frames.py; what is given: retrieval_job.py.
+"""
+
+import uuid
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
-import pandas as pd
 import polars as pl
 import pyarrow as pa
-from deltalake import DeltaTable
-from feast.errors import FeastEntityDFMissingColumnsError
-from feast.infra.offline_stores.offline_store import OfflineStore, RetrievalJob, RetrievalMetadata
+import pyarrow.dataset as ds
+from feast.errors import FeastEntityDFMissingColumnsError, FeastJoinKeysDuringMaterialization
+from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
+from feast.infra.offline_stores.file_source import FileLoggingDestination, FileSource
+from feast.infra.offline_stores.offline_store import OfflineStore, RetrievalMetadata
 from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from feast.utils import _get_requested_feature_views_to_features_dict, make_tzaware
 
-from configs.errors import MlwayError
-from configs.features import RequestFeatures
-from feature_repo.delta_source import DeltaSource
-from feature_repo.point_in_time import TIMESTAMP_SUFFIX, UTC_MICROSECONDS, View, as_utc, point_in_time_join
-from feature_repo.request_features import with_request_features
+from feature_repo.entity_frames import EntityFrameError, check_keys, check_names, entity_frame
+from feature_repo.point_in_time import TIMESTAMP_SUFFIX, View
+from feature_repo.ray_slices import joined_on_ray
+from feature_repo.retrieval_job import PolarsRetrievalJob
+from feature_repo.slices import Join, in_memory, in_order, joined_in_turn, whole
+from feature_repo.table_sources import SourceError, append, scan
+from feature_repo.timestamps import UTC_MICROSECONDS, as_utc
 from feature_repo.windows import EVENT_TIMESTAMP
-
-DECLARATION_TAG = "declaration"
-"""Tag of an on-demand view that holds its request features' declaration as JSON."""
-
-
-class EntityFrameError(MlwayError):
-    """The entity frame cannot be joined as it is."""
 
 
 class PolarsOfflineStoreConfig(FeastConfigBaseModel):
@@ -33,63 +37,21 @@ class PolarsOfflineStoreConfig(FeastConfigBaseModel):
 
     type: Literal["feature_repo.offline_store.PolarsOfflineStore"] = "feature_repo.offline_store.PolarsOfflineStore"
     storage_options: dict[str, str] = {}
-
-
-class PolarsRetrievalJob(RetrievalJob):
-    """A joined frame, computed when asked for."""
-
-    def __init__(
-        self,
-        frame: pl.LazyFrame,
-        *,
-        full_feature_names: bool = False,
-        on_demand_feature_views: list[OnDemandFeatureView] | None = None,
-        metadata: RetrievalMetadata | None = None,
-        versions: dict[str, int] | None = None,
-    ) -> None:
-        self._frame = frame
-        self._full_feature_names = full_feature_names
-        self._on_demand_feature_views = on_demand_feature_views or []
-        self._metadata = metadata
-        self.versions = versions or {}
-        """Delta version of each table that is read, by path."""
-
-    @property
-    def full_feature_names(self) -> bool:
-        """Whether features are named `view__feature`."""
-        return self._full_feature_names
-
-    @property
-    def on_demand_feature_views(self) -> list[OnDemandFeatureView]:
-        """Views that are computed from the joined frame."""
-        return self._on_demand_feature_views
-
-    @property
-    def metadata(self) -> RetrievalMetadata | None:
-        """What was asked for."""
-        return self._metadata
-
-    def to_polars(self, *, with_timestamps: bool = False) -> pl.DataFrame:
-        """The joined frame with its request features, without a detour through pandas.
-
-        With `with_timestamps`, column `VIEW__event_timestamp` says from when the values of each view are.
-        Raises EntityFrameError for an on-demand view that was not declared in configs/features/.
-        """
-        frame = with_request_features(
-            [_declared(view) for view in self._on_demand_feature_views], self._frame.collect()
-        )
-        return frame if with_timestamps else frame.select(pl.exclude(f"^.*{TIMESTAMP_SUFFIX}$"))
-
-    def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
-        # One chunk: Feast writes only the first chunk of a table to the online store.
-        return self._frame.select(pl.exclude(f"^.*{TIMESTAMP_SUFFIX}$")).collect().to_arrow().combine_chunks()
-
-    def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
-        return self._to_arrow_internal(timeout).to_pandas()
+    """Options of the object store, under the names that Polars and deltalake share."""
+    versions: dict[str, int] = {}
+    """Delta tables to read as they were: path to version."""
+    slice_rows: int = 2_000_000
+    """A larger entity frame is joined in time slices of so many rows."""
+    execution: Literal["local", "ray"] = "local"
+    """Where slices run: one after the other in this process, or as Ray tasks."""
+    ray_address: str | None = None
+    """The cluster; `local` starts one on this machine. By default that of RAY_ADDRESS."""
+    spill_folder: str | None = None
+    """Where a join that is larger than memory keeps its pieces; by default the system's temporary folder."""
 
 
 class PolarsOfflineStore(OfflineStore):
-    """Point-in-time joins and latest values over Delta tables."""
+    """Point-in-time joins and latest values over Delta tables and Parquet files."""
 
     supports_filter_by_created_timestamp = True
 
@@ -106,28 +68,31 @@ class PolarsOfflineStore(OfflineStore):
         start_date: datetime | None = None,
         end_date: datetime | None = None,
     ) -> PolarsRetrievalJob:
-        """The features of `feature_refs` for every row of `entity_df`: a pandas, Polars or Arrow frame.
+        """The features of `feature_refs` for every row of `entity_df`: a pandas, Polars or Arrow frame, or SQL text.
 
-        Raises EntityFrameError, FeastEntityDFMissingColumnsError.
+        Without `entity_df`: for every moment in [start_date, end_date] at which a view has a value. A value that was
+        created after a row's timestamp is never seen, whether or not `filter_by_created_timestamp` asks for that.
+        Raises EntityFrameError, SourceError, FeastEntityDFMissingColumnsError.
         """
-        entities = _entity_frame(entity_df)
         on_demand = OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)
-        for view in on_demand:
-            missing = view.get_request_data_schema().keys() - set(entities.columns)
-            if missing:
-                raise FeastEntityDFMissingColumnsError(missing, missing)  # type: ignore[no-untyped-call]
         by_view, _ = _get_requested_feature_views_to_features_dict(feature_refs, feature_views, on_demand)
-        versions: dict[str, int] = {}
-        views = [
-            _view(config, view, names, full_feature_names, filter_by_created_timestamp, versions)
-            for view, names in by_view.items()
-        ]
+        opened = [_open(config, view, names, full_feature_names) for view, names in by_view.items()]
+        if entity_df is None:
+            entities = _recorded_moments([view for view, _ in opened], start_date, end_date)
+        else:
+            entities = entity_frame(entity_df, partial(_table, config, registry, project))
+        _check_request_data(on_demand, entities)
+        casts = [cast for view, _ in opened for cast in _checked_keys(entities, view)]
+        check_names(entities, (feature for view, _ in opened for feature in view.features))
+        join = Join(entities.with_columns(casts), EVENT_TIMESTAMP, [view for view, _ in opened])
         return PolarsRetrievalJob(
-            point_in_time_join(entities.lazy(), EVENT_TIMESTAMP, views),
+            config,
+            partial(_joined, join, config.offline_store),
+            partial(_joined_pieces, join, config.offline_store),
             full_feature_names=full_feature_names,
             on_demand_feature_views=on_demand,
             metadata=_metadata(feature_refs, entities),
-            versions=versions,
+            versions={path: version for _, versions in opened for path, version in versions.items()},
         )
 
     @staticmethod
@@ -138,16 +103,18 @@ class PolarsOfflineStore(OfflineStore):
         feature_name_columns: list[str],
         timestamp_field: str,
         created_timestamp_column: str | None,
-        start_date: datetime,
-        end_date: datetime,
+        start_date: datetime | None = None,
+        end_date: datetime | None = None,
     ) -> PolarsRetrievalJob:
-        """The newest row of each entity with a timestamp in [start_date, end_date]."""
+        """The newest row of each entity with a timestamp in [start_date, end_date]; of equal ones the last created."""
         order = [timestamp_field, *([created_timestamp_column] if created_timestamp_column else [])]
         columns = [*join_key_columns, *feature_name_columns, *order]
-        rows = _between(config, data_source, columns, order, start_date, end_date).sort(order)
-        if not join_key_columns:
-            return PolarsRetrievalJob(rows.tail(1))
-        return PolarsRetrievalJob(rows.unique(join_key_columns, keep="last", maintain_order=True))
+        rows = _between(config, data_source, columns, order, start_date, end_date).sort(order, maintain_order=True)
+        if join_key_columns:
+            newest = rows.unique(join_key_columns, keep="last", maintain_order=True)
+        else:
+            newest = rows.tail(1).with_columns(pl.lit(DUMMY_ENTITY_VAL).alias(DUMMY_ENTITY_ID))
+        return PolarsRetrievalJob(config, newest.collect)
 
     @staticmethod
     def pull_all_from_table_or_query(
@@ -160,74 +127,136 @@ class PolarsOfflineStore(OfflineStore):
         start_date: datetime | None = None,
         end_date: datetime | None = None,
     ) -> PolarsRetrievalJob:
-        """Every row with a timestamp in [start_date, end_date]."""
+        """Every row with a timestamp in [start_date, end_date], in the table's order."""
         order = [timestamp_field, *([created_timestamp_column] if created_timestamp_column else [])]
         columns = [*join_key_columns, *feature_name_columns, *order]
-        return PolarsRetrievalJob(_between(config, data_source, columns, order, start_date, end_date))
+        return PolarsRetrievalJob(config, _between(config, data_source, columns, order, start_date, end_date).collect)
 
+    @staticmethod
+    def offline_write_batch(
+        config: RepoConfig, feature_view: Any, table: pa.Table, progress: Callable[[int], Any] | None
+    ) -> None:
+        """Add rows to the view's source, whole or not at all. Raises SourceError."""
+        append(config, feature_view.batch_source, table)
+        if progress:
+            progress(table.num_rows)
 
-def _entity_frame(frame: Any) -> pl.DataFrame:
-    if isinstance(frame, pl.LazyFrame):
-        frame = frame.collect()
-    elif isinstance(frame, pa.Table):
-        frame = pl.DataFrame(pl.from_arrow(frame))
-    elif isinstance(frame, pd.DataFrame):
-        frame = pl.from_pandas(frame)
-    if not isinstance(frame, pl.DataFrame):
-        raise EntityFrameError(
-            f"The entity frame is a {type(frame).__name__}.\nHint: give a Polars, pandas or Arrow frame."
+    @staticmethod
+    def write_logged_features(
+        config: RepoConfig, data: pa.Table | Path, source: Any, logging_config: Any, registry: Any
+    ) -> None:
+        """Add a feature service's logs to its destination: a folder of Parquet files. Raises SourceError."""
+        destination = logging_config.destination
+        if not isinstance(destination, FileLoggingDestination):
+            raise SourceError(
+                f"PolarsOfflineStore does not write logs to a {type(destination).__name__}.\n"
+                "Hint: use a FileLoggingDestination."
+            )
+        uri = FileSource.get_uri_for_file_path(repo_path=config.repo_path, uri=destination.path)
+        filesystem, path = FileSource.create_filesystem_and_path(str(uri), destination.s3_endpoint_override)
+        ds.write_dataset(
+            ds.dataset(data) if isinstance(data, Path) else data,
+            path,
+            format="parquet",
+            partitioning=destination.partition_by,
+            filesystem=filesystem,
+            # A new name for each flush: logs are added, never replaced.
+            basename_template=f"{uuid.uuid4().hex}-{{i}}.parquet",
+            existing_data_behavior="overwrite_or_ignore",
         )
-    if EVENT_TIMESTAMP not in frame.columns:
-        raise EntityFrameError(
-            f"The entity frame has no column {EVENT_TIMESTAMP!r}; it has {', '.join(frame.columns)}.\n"
-            "Hint: add the moment as of which each row's features are wanted."
-        )
-    if frame[EVENT_TIMESTAMP].null_count():
-        raise EntityFrameError(
-            f"{frame[EVENT_TIMESTAMP].null_count()} rows have no {EVENT_TIMESTAMP!r}.\nHint: drop or complete them."
-        )
-    return frame.with_columns(as_utc(EVENT_TIMESTAMP, frame.schema[EVENT_TIMESTAMP]))
 
 
-def _open(config: RepoConfig, source: Any) -> DeltaTable:
-    if not isinstance(source, DeltaSource):
-        raise EntityFrameError(
-            f"PolarsOfflineStore reads Delta tables, not a {type(source).__name__}.\nHint: declare a DeltaSource."
-        )
-    return DeltaTable(source.path, storage_options=config.offline_store.storage_options or None)
-
-
-def _view(
-    config: RepoConfig, view: Any, features: list[str], full_names: bool, only_known: bool, versions: dict[str, int]
-) -> View:
+def _open(config: RepoConfig, view: Any, features: list[str], full_names: bool) -> tuple[View, dict[str, int]]:
     source = view.batch_source
-    table = _open(config, source)
-    versions[source.path] = table.version()
-    columns = {mapped: original for original, mapped in (source.field_mapping or {}).items()}
-    rows = pl.scan_delta(table)
+    rows, versions = scan(config, source)
     schema = rows.collect_schema()
+    columns = {mapped: original for original, mapped in (source.field_mapping or {}).items()}
     name = view.projection.name_to_use()
-    keys = {key: view.projection.join_key_map.get(key, key) for key in (c.name for c in view.entity_columns)}
+    own_keys = [column.name for column in view.entity_columns if column.name != DUMMY_ENTITY_ID]
+    keys = {key: view.projection.join_key_map.get(key, key) for key in own_keys}
     finals = {feature: f"{name}__{feature}" if full_names else feature for feature in dict.fromkeys(features)}
+    read = {columns.get(column, column): final for column, final in {**keys, **finals}.items()}
+    _check_columns(view.name, [*read, source.timestamp_field], schema)
+    moment = as_utc(source.timestamp_field, schema[source.timestamp_field])
+    moments = {name + TIMESTAMP_SUFFIX: moment}
     created = f"{name}__created" if source.created_timestamp_column else None
-    return View(
-        values=rows.select(
-            *(pl.col(columns.get(key, key)).alias(final) for key, final in keys.items()),
-            *(pl.col(columns.get(feature, feature)).alias(final) for feature, final in finals.items()),
-            as_utc(source.timestamp_field, schema[source.timestamp_field]).alias(name + TIMESTAMP_SUFFIX),
-            *(
-                [as_utc(source.created_timestamp_column, schema[source.created_timestamp_column]).alias(created)]
-                if created
-                else []
-            ),
-        ),
-        keys=list(keys.values()),
-        features=list(finals.values()),
-        timestamp_column=name + TIMESTAMP_SUFFIX,
-        created_column=created,
-        ttl=view.ttl,
-        known_only_after_creation=only_known,
+    if created:
+        _check_columns(view.name, [source.created_timestamp_column], schema)
+        written = as_utc(source.created_timestamp_column, schema[source.created_timestamp_column])
+        moments[created] = written.fill_null(moment)
+    values = rows.select(*(pl.col(column).alias(final) for column, final in read.items()), **moments)
+    joined = View(values, list(keys.values()), list(finals.values()), name + TIMESTAMP_SUFFIX, created, view.ttl)
+    return joined, versions
+
+
+def _check_columns(view: str, columns: list[str], schema: pl.Schema) -> None:
+    missing = [column for column in columns if column not in schema]
+    if missing:
+        raise SourceError(
+            f"The source of {view!r} has no column {missing[0]!r}; it has {', '.join(schema)}.\n"
+            "Hint: mend the view's schema, or its source's field_mapping."
+        )
+
+
+def _checked_keys(entities: pl.DataFrame, view: View) -> list[pl.Expr]:
+    schema = view.values.collect_schema()
+    return check_keys(
+        entities, view.timestamp_column.removesuffix(TIMESTAMP_SUFFIX), {key: schema[key] for key in view.keys}
     )
+
+
+def _check_request_data(views: list[OnDemandFeatureView], entities: pl.DataFrame) -> None:
+    for view in views:
+        missing = view.get_request_data_schema().keys() - set(entities.columns)
+        if missing:
+            raise FeastEntityDFMissingColumnsError(missing, missing)  # type: ignore[no-untyped-call]
+
+
+def _table(config: RepoConfig, registry: Any, project: str, name: str) -> pl.LazyFrame | None:
+    """The rows of the data source, or of the source of the feature view, that a query names."""
+    for source in registry.list_data_sources(project, allow_cache=True):
+        if source.name == name:
+            return scan(config, source)[0]
+    for view in registry.list_feature_views(project, allow_cache=True):
+        if view.name == name:
+            return scan(config, view.batch_source)[0]
+    return None
+
+
+def _recorded_moments(views: list[View], start: datetime | None, end: datetime | None) -> pl.DataFrame:
+    """Without an entity frame: every entity and moment of the range at which one of the views has a value."""
+    if len({tuple(sorted(view.keys)) for view in views}) != 1:
+        raise EntityFrameError(
+            "Without an entity frame, all views must have the same join keys.\nHint: give an entity frame."
+        )
+    moments = []
+    for view in views:
+        moment = pl.col(view.timestamp_column)
+        inside = [moment >= _utc(start)] if start is not None else []
+        inside += [moment <= _utc(end)] if end is not None else []
+        moments.append(view.values.filter(*inside).select(*sorted(view.keys), moment.alias(EVENT_TIMESTAMP)))
+    return pl.concat(moments).drop_nulls().unique().sort(EVENT_TIMESTAMP, *sorted(views[0].keys)).collect()
+
+
+def _joined(join: Join, settings: PolarsOfflineStoreConfig) -> pl.DataFrame:
+    if len(join.entities) <= settings.slice_rows and settings.execution == "local":
+        return whole(join)
+    slices = _slices(join, settings)
+    return in_memory(slices) if len(join.entities) else whole(join)
+
+
+def _joined_pieces(join: Join, settings: PolarsOfflineStoreConfig) -> Iterator[pl.DataFrame]:
+    if len(join.entities) <= settings.slice_rows:
+        yield _joined(join, settings)
+        return
+    is_sorted = join.entities[join.timestamp].is_sorted()
+    yield from in_order(_slices(join, settings), settings.slice_rows, is_sorted=is_sorted, folder=settings.spill_folder)
+
+
+def _slices(join: Join, settings: PolarsOfflineStoreConfig) -> Iterator[pl.DataFrame]:
+    if settings.execution == "ray":
+        return joined_on_ray(join, settings.slice_rows, settings.ray_address)
+    return joined_in_turn(join, settings.slice_rows)
 
 
 def _between(
@@ -238,22 +267,23 @@ def _between(
     start: datetime | None,
     end: datetime | None,
 ) -> pl.LazyFrame:
-    rows = pl.scan_delta(_open(config, source))
+    rows, _ = scan(config, source)
     schema = rows.collect_schema()
-    rows = rows.select(columns or list(schema)).with_columns(as_utc(time, schema[time]) for time in times)
+    keys = set(columns) - set(schema)
+    if keys:
+        raise FeastJoinKeysDuringMaterialization(source.name, keys, set(schema))
+    rows = rows.select(list(dict.fromkeys(columns)) or list(schema)).with_columns(
+        as_utc(time, schema[time]) for time in times
+    )
     if start is not None:
-        rows = rows.filter(pl.col(times[0]) >= pl.lit(make_tzaware(start)).cast(UTC_MICROSECONDS))
+        rows = rows.filter(pl.col(times[0]) >= _utc(start))
     if end is not None:
-        rows = rows.filter(pl.col(times[0]) <= pl.lit(make_tzaware(end)).cast(UTC_MICROSECONDS))
+        rows = rows.filter(pl.col(times[0]) <= _utc(end))
     return rows
 
 
-def _declared(view: OnDemandFeatureView) -> RequestFeatures:
-    if DECLARATION_TAG not in view.tags:
-        raise EntityFrameError(
-            f"The on-demand view {view.name!r} was not declared in configs/features/.\nHint: use to_arrow() or to_df()."
-        )
-    return RequestFeatures.model_validate_json(view.tags[DECLARATION_TAG])
+def _utc(moment: datetime) -> pl.Expr:
+    return pl.lit(make_tzaware(moment)).cast(UTC_MICROSECONDS)
 
 
 def _metadata(feature_refs: list[str], entities: pl.DataFrame) -> RetrievalMetadata:

@@ -24,7 +24,7 @@ from feature_repo.aggregations import ALWAYS
 if TYPE_CHECKING:
     from feast import FeatureStore
 
-    from feature_repo.offline_store import PolarsRetrievalJob
+    from feature_repo.retrieval_job import PolarsRetrievalJob
 
 FEATURE_STORE_FILE = Path(__file__).parent / "feature_store.yaml"
 
@@ -67,7 +67,7 @@ def register_features(environment: Environment, project: Project) -> "FeatureSto
 
 def historical_features(store: "FeatureStore", rows: pl.DataFrame, service: str) -> "PolarsRetrievalJob":
     """The features of a service for every row of `rows`, as of its `event_timestamp`."""
-    from feature_repo.offline_store import PolarsRetrievalJob
+    from feature_repo.retrieval_job import PolarsRetrievalJob
 
     job = store.get_historical_features(entity_df=rows, features=store.get_feature_service(service))
     if not isinstance(job, PolarsRetrievalJob):

@@ -1,71 +1,76 @@
-"""The point-in-time join against a literal reading of its definition."""
+"""The point-in-time join against a literal reading of its definition: whole, in slices, and in slices run apart."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from join_examples import CASES, ENTITIES, START, VALUES, Case, Rows, Value, literal, tables
 
-from feature_repo.point_in_time import UTC_MICROSECONDS, View, point_in_time_join
-
-START = datetime(2013, 11, 3, 4, tzinfo=UTC)
-TTL = timedelta(hours=2)
-MOMENTS = st.integers(0, 12).flatmap(lambda n: st.sampled_from([n * 1_800_000_000 + d for d in (-1, 0, 1)]))
-ENTITIES = st.lists(st.tuples(st.sampled_from(["a", "b", None]), MOMENTS), max_size=12)
-VALUES = st.lists(st.tuples(st.sampled_from(["a", "b"]), MOMENTS, MOMENTS, st.integers(0, 99)), max_size=15)
+from feature_repo.point_in_time import View, point_in_time_join
+from feature_repo.slices import Join, in_memory, in_order, join_slice, joined_in_turn, time_slices, whole
+from feature_repo.timestamps import UTC_MICROSECONDS, as_utc
 
 
-def at(microseconds: int) -> datetime:
-    return START + timedelta(microseconds=microseconds)
+def view_of(values: pl.DataFrame, case: Case) -> View:
+    columns = [*case.keys, "of", *(["written"] if case.has_created else []), "value"]
+    created = "written" if case.has_created else None
+    # A value without a moment counts for nothing, so neither does its creation.
+    frame = values.with_columns(pl.col("written").fill_null(START)).select(columns)
+    return View(frame.lazy(), case.keys, ["value"], "of", created, case.ttl)
 
 
-def join(
-    entities: list[tuple[str | None, int]], values: list[tuple[str, int, int, int]], known_only: bool
-) -> list[int]:
-    left = pl.DataFrame(
-        [(key, at(t)) for key, t in entities], schema={"key": pl.String, "moment": UTC_MICROSECONDS}, orient="row"
-    )
-    right = pl.DataFrame(
-        [(key, at(t), at(max(t, created)), value) for key, t, created, value in values],
-        schema={"key": pl.String, "of": UTC_MICROSECONDS, "written": UTC_MICROSECONDS, "value": pl.Int64},
-        orient="row",
-    ).unique(["key", "of", "written"], keep="first", maintain_order=True)
-    view = View(right.lazy(), ["key"], ["value"], "of", "written", TTL, known_only)
-    joined = point_in_time_join(left.lazy(), "moment", [view]).collect()
-    assert joined.select("key", "moment").equals(left)
-    return joined["value"].to_list()
+@pytest.mark.parametrize("case", CASES, ids=str)
+@settings(max_examples=40, deadline=None)
+@given(entities=ENTITIES, values=VALUES)
+def test_every_row_gets_the_newest_value_that_was_known(case: Case, entities: Rows, values: list[Value]) -> None:
+    left, right = tables(entities, values)
+    joined = point_in_time_join(left.lazy(), "moment", [view_of(right, case)]).collect()
+    assert joined.select(left.columns).equals(left)
+    assert joined["value"].to_list() == literal(left, right, case)
 
 
-def literal(
-    entities: list[tuple[str | None, int]], values: list[tuple[str, int, int, int]], known_only: bool
-) -> list[int | None]:
-    kept: dict[tuple[str, int, int], int] = {}
-    for key, t, created, value in values:
-        kept.setdefault((key, t, max(t, created)), value)
-    result: list[int | None] = []
-    for key, moment in entities:
-        usable = [
-            (t, created, value)
-            for (k, t, created), value in kept.items()
-            if k == key and t <= moment and (not known_only or created <= moment)
-        ]
-        newest = max(usable, default=None)
-        is_alive = newest is not None and at(newest[0]) >= at(moment) - TTL
-        result.append(newest[2] if newest is not None and is_alive else None)
-    return result
+@pytest.mark.parametrize("case", CASES, ids=str)
+@settings(max_examples=25, deadline=None)
+@given(entities=ENTITIES, values=VALUES, rows=st.integers(1, 5))
+def test_slices_give_what_the_whole_gives(case: Case, entities: Rows, values: list[Value], rows: int) -> None:
+    left, right = tables(entities, values)
+    join = Join(left, "moment", [view_of(right, case), _second(right)])
+    expected = whole(join)
+    assert expected["value"].to_list() == literal(left, right, case)
+    if not entities:
+        return
+    assert in_memory(joined_in_turn(join, rows)).equals(expected)
+    assert in_memory(join_slice(part, "moment", join.views) for part in time_slices(join, rows)).equals(expected)
+    is_sorted = left["moment"].is_sorted()
+    pieces = list(in_order(joined_in_turn(join, rows), rows, is_sorted=is_sorted, folder=None))
+    assert all(len(piece) <= rows for piece in pieces)
+    assert pl.concat(pieces).equals(expected)
 
 
-@settings(max_examples=200, deadline=None)
-@given(ENTITIES, VALUES)
-def test_every_row_gets_the_newest_value_that_is_not_after_it(
-    entities: list[tuple[str | None, int]], values: list[tuple[str, int, int, int]]
+def _second(values: pl.DataFrame) -> View:
+    """Another view of the same rows, by other keys, so that a join has several."""
+    frame = values.select("number", second_of="of", second="value")
+    return View(frame.lazy(), ["number"], ["second"], "second_of", None, timedelta(0))
+
+
+@pytest.mark.parametrize(
+    ("kind", "number", "up", "down"),
+    [
+        (pl.Datetime("ns", "UTC"), 1_001, 2, 1),
+        (pl.Datetime("ns", "UTC"), 2_000, 2, 2),
+        (pl.Datetime("ns"), -1, 0, -1),
+        (pl.Datetime("ms", "America/New_York"), 1, 1_000, 1_000),
+        (pl.Datetime("us"), 7, 7, 7),
+        (pl.Date, 1, 86_400_000_000, 86_400_000_000),
+    ],
+)
+def test_a_moment_between_two_microseconds_is_moved_so_that_nothing_is_seen_early(
+    kind: pl.DataType, number: int, up: int, down: int
 ) -> None:
-    assert join(entities, values, known_only=False) == literal(entities, values, known_only=False)
-
-
-@settings(max_examples=200, deadline=None)
-@given(ENTITIES, VALUES)
-def test_a_value_written_after_the_moment_is_not_seen_when_asked_so(
-    entities: list[tuple[str | None, int]], values: list[tuple[str, int, int, int]]
-) -> None:
-    assert join(entities, values, known_only=True) == literal(entities, values, known_only=True)
+    frame = pl.DataFrame({"t": pl.Series([number]).cast(pl.Int32 if kind == pl.Date else pl.Int64).cast(kind)})
+    for rounding, expected in (("up", up), ("down", down)):
+        moved = frame.select(as_utc("t", frame.schema["t"], rounding))["t"]  # type: ignore[arg-type]
+        assert moved.dtype == UTC_MICROSECONDS
+        assert moved.cast(pl.Int64).to_list() == [expected]

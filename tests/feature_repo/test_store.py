@@ -6,7 +6,7 @@ from datetime import timedelta
 import polars as pl
 import pytest
 
-from feature_repo.offline_store import EntityFrameError
+from feature_repo.entity_frames import EntityFrameError
 from feature_repo.services import definitions_hash
 from feature_repo.store import historical_features, open_store
 from mlway_assets.compute.population import rows_to_score
@@ -56,7 +56,7 @@ def test_feasts_own_on_demand_views_give_what_our_request_features_give(
             pl.DataFrame({"event_timestamp": [None]}, schema={"event_timestamp": pl.Datetime("us", "UTC")}),
             "1 rows have",
         ),
-        ("SELECT 1", "The entity frame is a str"),
+        ("SELECT nothing FROM nowhere", "The entity query cannot be run"),
     ],
 )
 def test_an_entity_frame_that_cannot_be_joined_is_refused(

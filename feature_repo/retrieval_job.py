@@ -1,0 +1,145 @@
+"""What a retrieval gives: a frame computed when asked for, in memory or straight into a file."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import DeltaTable
+from feast.errors import SavedDatasetLocationAlreadyExists
+from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMetadata
+from feast.on_demand_feature_view import OnDemandFeatureView
+from feast.repo_config import RepoConfig
+
+from configs.features import RequestFeatures
+from feature_repo.point_in_time import TIMESTAMP_SUFFIX
+from feature_repo.request_features import with_request_features
+from feature_repo.table_sources import DELTA, SourceError, location, scan_parquet, write
+
+DECLARATION_TAG = "declaration"
+"""Tag of an on-demand view that holds its request features' declaration as JSON."""
+Pieces = Callable[[], Iterator[pl.DataFrame]]
+
+
+class PolarsRetrievalJob(RetrievalJob):
+    """A joined frame, computed when asked for.
+
+    `frame` computes it whole; `pieces` computes it piece by piece, in order, where it may be too large for memory.
+    """
+
+    def __init__(
+        self,
+        config: RepoConfig,
+        frame: Callable[[], pl.DataFrame],
+        pieces: Pieces | None = None,
+        *,
+        full_feature_names: bool = False,
+        on_demand_feature_views: Sequence[OnDemandFeatureView] = (),
+        metadata: RetrievalMetadata | None = None,
+        versions: dict[str, int] | None = None,
+    ) -> None:
+        self._config = config
+        self._frame = frame
+        self._pieces = pieces or (lambda: iter((frame(),)))
+        self._full_feature_names = full_feature_names
+        self._on_demand_feature_views = list(on_demand_feature_views)
+        self._metadata = metadata
+        self.versions = versions or {}
+        """Delta version of each table that is read, by path."""
+
+    @property
+    def full_feature_names(self) -> bool:
+        """Whether features are named `view__feature`."""
+        return self._full_feature_names
+
+    @property
+    def on_demand_feature_views(self) -> list[OnDemandFeatureView]:
+        """Views that are computed from the joined frame."""
+        return self._on_demand_feature_views
+
+    @property
+    def metadata(self) -> RetrievalMetadata | None:
+        """What was asked for."""
+        return self._metadata
+
+    def to_polars(self, *, with_timestamps: bool = False) -> pl.DataFrame:
+        """The joined frame with its on-demand features, without a detour through pandas.
+
+        With `with_timestamps`, column `VIEW__event_timestamp` says from when the values of each view are.
+        """
+        return self._finished(self._frame(), with_timestamps=with_timestamps)
+
+    def iter_polars(self, *, with_timestamps: bool = False) -> Iterator[pl.DataFrame]:
+        """The same in order, piece by piece."""
+        for piece in self._pieces():
+            yield self._finished(piece, with_timestamps=with_timestamps)
+
+    def sink_parquet(self, path: Path | str) -> int:
+        """Write the frame to one Parquet file, piece by piece, whole or not at all. Returns the number of rows."""
+        target, rows = Path(path), 0
+        target.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = target.with_name(target.name + ".unfinished")
+        writer: pq.ParquetWriter | None = None
+        for piece in self.iter_polars():
+            table = piece.to_arrow(compat_level=pl.CompatLevel.oldest())
+            writer = writer or pq.ParquetWriter(unfinished, table.schema, compression="zstd")
+            writer.write_table(table)
+            rows += len(piece)
+        if writer is not None:
+            writer.close()
+            unfinished.replace(target)
+        return rows
+
+    def persist(self, storage: Any, allow_overwrite: bool | None = False, timeout: int | None = None) -> None:
+        """Write the frame where a saved dataset is kept: a Parquet file, or a Delta table (with DeltaFormat).
+
+        Raises SavedDatasetLocationAlreadyExists, unless it may be overwritten; SourceError for another kind of storage.
+        """
+        kind, path, options = location(self._config, storage.to_data_source())
+        if not allow_overwrite and _exists(kind, path, options):
+            raise SavedDatasetLocationAlreadyExists(location=path)
+        if kind != DELTA and "://" not in path:
+            self.sink_parquet(path)
+        else:
+            write(kind, path, options, self.to_polars(), mode="overwrite")
+
+    def _finished(self, frame: pl.DataFrame, *, with_timestamps: bool = False) -> pl.DataFrame:
+        views = self._on_demand_feature_views
+        if all(DECLARATION_TAG in view.tags for view in views) and not (views and self._full_feature_names):
+            frame = with_request_features([_declared(view) for view in views], frame)
+        elif views:
+            # A view that was not declared in configs/features/ is evaluated as Feast does it.
+            whole = PolarsRetrievalJob(
+                self._config,
+                lambda: frame,
+                full_feature_names=self._full_feature_names,
+                on_demand_feature_views=views,
+            )
+            frame = pl.DataFrame(pl.from_arrow(whole.to_arrow())).hstack(frame.select(f"^.*{TIMESTAMP_SUFFIX}$"))
+        return frame if with_timestamps else frame.select(pl.exclude(f"^.*{TIMESTAMP_SUFFIX}$"))
+
+    def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
+        # One chunk: Feast writes only the first chunk of a table to the online store.
+        return self._frame().select(pl.exclude(f"^.*{TIMESTAMP_SUFFIX}$")).to_arrow().combine_chunks()
+
+    def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
+        return self._to_arrow_internal(timeout).to_pandas()
+
+
+def _declared(view: OnDemandFeatureView) -> RequestFeatures:
+    return RequestFeatures.model_validate_json(view.tags[DECLARATION_TAG])
+
+
+def _exists(kind: str, path: str, options: dict[str, str]) -> bool:
+    if kind == DELTA:
+        return DeltaTable.is_deltatable(path, storage_options=options or None)
+    if "://" not in path:
+        return Path(path).exists()
+    try:
+        scan_parquet(path, options)
+    except SourceError:
+        return False
+    return True
