@@ -5,13 +5,12 @@
 
 from collections.abc import Iterator, Mapping
 
-import polars as pl
-
 from configs.errors import ConfigError
 from configs.features import RequestFeatures, TableFeatures, WindowedFeatures
 from configs.load import Project
 from configs.products import ModelProduct
 from mlway_assets.curation import CuratedTable
+from mlway_assets.expressions import check_names
 
 
 def check_declarations(project: Project, tables: Mapping[str, CuratedTable]) -> None:
@@ -22,7 +21,7 @@ def check_declarations(project: Project, tables: Mapping[str, CuratedTable]) -> 
         else:
             columns = _columns(tables, f"features/{group.name}.yaml", "table", group.table)
             for field, expression in _expressions(group):
-                _check_expression(f"features/{group.name}.yaml", field, expression, columns)
+                check_names(f"features/{group.name}.yaml", field, expression, columns)
     for product in project.products.values():
         _check_product(product, tables)
 
@@ -30,16 +29,16 @@ def check_declarations(project: Project, tables: Mapping[str, CuratedTable]) -> 
 def _check_product(product: ModelProduct, tables: Mapping[str, CuratedTable]) -> None:
     file = f"products/{product.name}.yaml"
     columns = _columns(tables, file, "population.table", product.population.table)
-    _check_expression(file, "label.expression", product.label.expression, columns)
+    check_names(file, "label.expression", product.label.expression, columns)
     for field in (*product.population.request, product.label.known_at):
-        _check_expression(file, "population.request", f'"{field}"', columns)
+        check_names(file, "population.request", f'"{field}"', columns)
 
 
 def _check_request_group(group: RequestFeatures) -> None:
     used = [name for names in group.uses.values() for name in names]
     columns = {*group.fields, *group.local_times, *used}
     for name, feature in group.features.items():
-        _check_expression(f"features/{group.name}.yaml", f"features.{name}", feature.expression, columns)
+        check_names(f"features/{group.name}.yaml", f"features.{name}", feature.expression, columns)
 
 
 def _expressions(group: TableFeatures) -> Iterator[tuple[str, str]]:
@@ -61,16 +60,9 @@ def _columns(tables: Mapping[str, CuratedTable], file: str, field: str, table: s
     if table not in tables:
         known = ", ".join(sorted(tables))
         raise ConfigError(
-            file, field, f"there is no curated table {table!r}. Known: {known}.", "see mlway_assets/curation.py."
+            file,
+            field,
+            f"there is no curated table {table!r}. Known: {known or 'none'}.",
+            "declare it: `curated` in a source file, or mlway_assets/curation.py.",
         )
     return set(tables[table].columns)
-
-
-def _check_expression(file: str, field: str, expression: str, columns: set[str]) -> None:
-    try:
-        names = set(pl.sql_expr(expression).meta.root_names())
-    except pl.exceptions.PolarsError as error:
-        raise ConfigError(file, field, f"{expression!r} does not parse: {error}", "write Polars SQL.") from error
-    if unknown := sorted(names - columns):
-        known = ", ".join(sorted(columns))
-        raise ConfigError(file, field, f"{', '.join(unknown)} is not among the columns {known}.", "mend the spelling.")

@@ -6,9 +6,9 @@ import polars as pl
 import pytest
 
 from configs.schema import ColumnType
-from configs.sources import SourceTable
+from configs.sources import EVENT_DAY, SourceTable
 from feature_repo.column_types import POLARS_TYPES
-from mlway_assets.sources.reading import EVENT_DAY, SourceError, conform, with_event_day
+from mlway_assets.sources.reading import SourceError, conform
 
 EAST = timezone(timedelta(hours=2))
 MIDNIGHT, NOON = datetime(2013, 10, 1, tzinfo=UTC), datetime(2013, 10, 1, 12, tzinfo=UTC)
@@ -95,12 +95,12 @@ def test_missing_and_unknown_columns_are_both_named() -> None:
 
 def test_the_event_day_of_a_timestamp_is_its_day_in_utc() -> None:
     late = datetime(2013, 10, 1, 23, 59, 59, 999_999, tzinfo=UTC)
-    frame = conform(pl.DataFrame({"at": [late, late + timedelta(microseconds=1)]}), declare(at="timestamp"), "shop.csv")
-    days = with_event_day(frame, declare(("at",), at="timestamp"))[EVENT_DAY].to_list()
+    frame = pl.DataFrame({"at": [late, late + timedelta(microseconds=1)]})
+    days = conform(frame, declare(("at",), at="timestamp"), "shop.csv")[EVENT_DAY].to_list()
     assert days == [date(2013, 10, 1), date(2013, 10, 2)]
 
 
 def test_the_event_day_is_put_together_from_year_month_and_day() -> None:
     table = declare(("year", "month", "day"), year="int64", month="int64", day="int64")
     frame = pl.DataFrame({"year": [2012], "month": [2], "day": [29]})
-    assert with_event_day(frame, table)[EVENT_DAY].to_list() == [date(2012, 2, 29)]
+    assert conform(frame, table, "shop.csv")[EVENT_DAY].to_list() == [date(2012, 2, 29)]
