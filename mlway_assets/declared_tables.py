@@ -99,22 +99,25 @@ def _roots(expression: str) -> tuple[str, ...]:
 
 
 def _written_for(project: Project, written: Mapping[str, CuratedTable]) -> dict[str, CuratedTable]:
-    raw = {table: source.name for source in project.sources.values() for table in source.tables}
+    raw = {table: source for source in project.sources.values() for table in source.tables}
     kept = {name: table for name, table in written.items() if any(needed in raw for needed in _raw_inputs(table))}
     for table in kept.values():
         for layer, name in table.inputs:
             if name not in (raw if layer == "raw" else kept):
-                _refuse(raw, table, f"{layer}/{name}")
+                _refuse(raw, table, f"{layer}/{name}, which no source brings")
+        for (layer, name), column in (origin for made in table.columns for origin in table.column_inputs(made)):
+            if layer == "raw" and column not in raw[name].tables[name].columns:
+                _refuse(raw, table, f"its column {column!r}, which is not declared")
     return kept
 
 
-def _refuse(sources: Mapping[str, str], table: CuratedTable, missing: str) -> None:
+def _refuse(sources: Mapping[str, Source], table: CuratedTable, missing: str) -> None:
     present = next(name for name in _raw_inputs(table) if name in sources)
     raise ConfigError(
-        f"sources/{sources[present]}.yaml",
+        f"sources/{sources[present].name}.yaml",
         f"tables.{present}",
-        f"mlway_assets/curation.py makes {table.name!r} of this table and of {missing}, which no source brings",
-        f"declare it too, give this table another name, or take {table.name!r} out of mlway_assets/curation.py.",
+        f"mlway_assets/curation.py makes {table.name!r} of this table and of {missing}",
+        f"declare it, give this table another name, or take {table.name!r} out of mlway_assets/curation.py.",
     )
 
 

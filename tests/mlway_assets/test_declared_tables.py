@@ -1,18 +1,21 @@
 """Curated tables declared in source files: what is refused before anything runs, and what a run writes."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pandera.errors
 import polars as pl
 import pytest
+import yaml
 
 from configs.environments import Lake as LakeAddress
 from configs.errors import ConfigError
 from configs.features import WindowedFeatures
-from configs.load import Project, load_project
+from configs.load import PROJECT_ROOT, Project, load_project
 from configs.sources import FilesSource
 from mlway_assets.curation import CURATED_TABLES, CuratedTable, curate
 from mlway_assets.declarations import check_declarations
@@ -98,6 +101,23 @@ def test_tables_written_in_python_are_there_for_their_raw_tables_only() -> None:
 def test_a_raw_table_that_a_python_function_takes_with_another_is_named() -> None:
     with pytest.raises(ConfigError, match=r"'dim_airport' of this table and of raw/airports_supplement, which no"):
         curated_tables(project(source(raw="airports")))
+
+
+def test_a_raw_table_called_like_one_that_a_python_function_takes_must_have_its_columns() -> None:
+    with pytest.raises(
+        ConfigError, match=r"'tables\.planes': .*'dim_aircraft' of this table and of its column 'tailnum'"
+    ):
+        curated_tables(project(source(raw="planes")))
+
+
+def test_the_readmes_files_hold_together() -> None:
+    text = (PROJECT_ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = [yaml.safe_load(dedent(block)) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
+    sources = FilesSource.model_validate(blocks[0])
+    group = WindowedFeatures.model_validate(blocks[1])
+    declared = Project({sources.name: sources}, {group.name: group}, {})
+    check_declarations(declared, curated_tables(declared))
+    assert len(blocks) == 2
 
 
 @pytest.mark.parametrize(
