@@ -69,6 +69,7 @@ def load_project(folder: Path | None = None) -> Project:
         products=_load_kind(folder, "products"),
     )
     _check_raw_tables(project)
+    _check_curated_tables(project)
     for group in project.features.values():
         if isinstance(group, RequestFeatures):
             _check_request_features(project, group)
@@ -179,6 +180,23 @@ def _check_raw_tables(project: Project) -> None:
                     "rename one of them.",
                 )
             owners[table] = source.name
+
+
+def _check_curated_tables(project: Project) -> None:
+    owners: dict[str, str] = {}
+    for source in project.sources.values():
+        for raw, table in source.tables.items():
+            if table.curated is None:
+                continue
+            name = table.curated.name or raw
+            if name in owners:
+                raise ConfigError(
+                    f"sources/{source.name}.yaml",
+                    f"tables.{raw}.curated.name",
+                    f"the source {owners[name]!r} has a curated table {name!r} already",
+                    "give one of them another `name`.",
+                )
+            owners[name] = source.name
 
 
 def _reference(file: str, field: str, name: str, known: Iterable[str]) -> None:

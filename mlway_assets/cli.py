@@ -207,6 +207,10 @@ def _print_up(report: dict[str, Any], platform: Any, as_json: bool) -> None:
         print(json.dumps(report | {"status": read_status(platform)}))
         return
     found = read_status(platform)
+    if report["product"] is None:
+        _print_status(found)
+        console.print("No product is declared: there is nothing to ask. See configs/products/.")
+        return
     console.print(f"\nAsked {found['products'][report['product']]['endpoint']}/predict")
     console.print_json(json.dumps(report["request"]), indent=None)
     console.print("and it answered")

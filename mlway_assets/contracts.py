@@ -4,25 +4,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from configs.errors import MlwayError
+from configs.sources import EVENT_DAY, SourceTable
+from feature_repo.column_types import POLARS_TYPES
+from feature_repo.expressions import parse
 
 if TYPE_CHECKING:
     import pandera.polars as pa
     import polars as pl
 
 
-class UnknownContractError(MlwayError):
-    """A table has no contract."""
-
-    def __init__(self, table: str) -> None:
-        super().__init__(f"No contract is declared for {table!r}. Known: {', '.join(sorted(_CONTRACTS))}.")
-
-
-def contract_for(table: str) -> "pa.DataFrameSchema":
-    """The contract of a curated table. Raises UnknownContractError."""
-    if table not in _CONTRACTS:
-        raise UnknownContractError(table)
-    return _CONTRACTS[table]()
+Contract = Callable[[], "pa.DataFrameSchema"]
+"""Gives a contract; pandera loads when it is called."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +28,12 @@ class Violations:
         return bool(self.rows or self.of_the_whole)
 
 
-def violations(table: str, frame: "pl.DataFrame") -> Violations:
-    """What in `frame` breaks the table's contract."""
+def violations(contract: Contract, frame: "pl.DataFrame") -> Violations:
+    """What in `frame` breaks the contract."""
     import pandera.errors
 
     try:
-        contract_for(table).validate(frame, lazy=True)
+        contract().validate(frame, lazy=True)
     except pandera.errors.SchemaErrors as error:
         rows: dict[int, str] = {}
         whole: list[str] = []
@@ -61,7 +53,8 @@ def _moment() -> "pl.DataType":
     return pl.Datetime("us", "UTC")
 
 
-def _fact_flights() -> "pa.DataFrameSchema":
+def fact_flights() -> "pa.DataFrameSchema":
+    """The contract of `fact_flights`."""
     import pandera.polars as pa
     import polars as pl
 
@@ -107,7 +100,8 @@ def _fact_flights() -> "pa.DataFrameSchema":
     )
 
 
-def _fact_weather() -> "pa.DataFrameSchema":
+def fact_weather() -> "pa.DataFrameSchema":
+    """The contract of `fact_weather`."""
     import pandera.polars as pa
     import polars as pl
 
@@ -135,7 +129,8 @@ def _fact_weather() -> "pa.DataFrameSchema":
     )
 
 
-def _dim_aircraft() -> "pa.DataFrameSchema":
+def dim_aircraft() -> "pa.DataFrameSchema":
+    """The contract of `dim_aircraft`."""
     import pandera.polars as pa
     import polars as pl
 
@@ -154,7 +149,8 @@ def _dim_aircraft() -> "pa.DataFrameSchema":
     )
 
 
-def _dim_airport() -> "pa.DataFrameSchema":
+def dim_airport() -> "pa.DataFrameSchema":
+    """The contract of `dim_airport`."""
     import pandera.polars as pa
     import polars as pl
 
@@ -171,7 +167,8 @@ def _dim_airport() -> "pa.DataFrameSchema":
     )
 
 
-def _dim_carrier() -> "pa.DataFrameSchema":
+def dim_carrier() -> "pa.DataFrameSchema":
+    """The contract of `dim_carrier`."""
     import pandera.polars as pa
     import polars as pl
 
@@ -181,10 +178,27 @@ def _dim_carrier() -> "pa.DataFrameSchema":
     )
 
 
-_CONTRACTS: dict[str, Callable[[], "pa.DataFrameSchema"]] = {
-    "fact_flights": _fact_flights,
-    "fact_weather": _fact_weather,
-    "dim_aircraft": _dim_aircraft,
-    "dim_airport": _dim_airport,
-    "dim_carrier": _dim_carrier,
-}
+def declared(table: SourceTable) -> "pa.DataFrameSchema":
+    """The contract of the curated table that a source file declares: its types, what must be there, checks and key."""
+    import pandera.polars as pa
+    import polars as pl
+
+    rules = table.curated.checks if table.curated else {}
+    days = {EVENT_DAY: pa.Column(pl.Date)} if table.is_partitioned else {}
+    columns = {
+        name: pa.Column(POLARS_TYPES[column.type], nullable=name not in table.required_columns)
+        for name, column in table.curated_columns.items()
+    }
+    return pa.DataFrameSchema(
+        days | columns,
+        checks=[_condition(name, condition) for name, condition in rules.items()],
+        unique=[*days, *(table.curated.key if table.curated else ())],
+        strict=True,
+    )
+
+
+def _condition(name: str, condition: str) -> "pa.Check":
+    import pandera.polars as pa
+
+    is_met = parse(condition).fill_null(value=True)
+    return pa.Check(lambda data: data.lazyframe.select(is_met.alias(name)), name=name)

@@ -1,4 +1,8 @@
-"""The curated tables: what each is made from, by which function, and how many rows it may quarantine."""
+"""The curated tables written in Python, and the curation of any table.
+
+What each is made from, by which function, and how many rows it may quarantine. Those that source files declare: see
+`mlway_assets/declared_tables.py`.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -6,9 +10,10 @@ from datetime import date
 
 import polars as pl
 
+from mlway_assets import contracts
 from mlway_assets.compute import dimensions, flights, weather
 from mlway_assets.compute.quarantine import Curated
-from mlway_assets.contracts import Violations, violations
+from mlway_assets.contracts import Contract, Violations, violations
 from mlway_assets.lake import Lake
 
 Table = tuple[str, str]
@@ -24,6 +29,7 @@ class CuratedTable:
     owner: str
     curate: Callable[..., Curated]
     columns: Mapping[str, pl.DataType]
+    contract: Contract
     partitioned_inputs: tuple[Table, ...] = ()
     whole_inputs: tuple[Table, ...] = ()
     maximum_quarantined_share: float = 0.001
@@ -58,6 +64,7 @@ CURATED_TABLES = {
             OWNER,
             flights.curate_flights,
             flights.SCHEMA,
+            contracts.fact_flights,
             partitioned_inputs=(("raw", "flights"),),
             whole_inputs=(("curated", "dim_airport"),),
             lineage={
@@ -81,6 +88,7 @@ CURATED_TABLES = {
             OWNER,
             weather.curate_weather,
             weather.SCHEMA,
+            contracts.fact_weather,
             partitioned_inputs=(("raw", "weather"),),
             lineage={
                 "event_day": ("year", "month", "day"),
@@ -103,6 +111,7 @@ CURATED_TABLES = {
             OWNER,
             dimensions.curate_aircraft,
             dimensions.AIRCRAFT_SCHEMA,
+            contracts.dim_aircraft,
             whole_inputs=(("raw", "planes"),),
             lineage={"year_built": ("year",)},
         ),
@@ -112,6 +121,7 @@ CURATED_TABLES = {
             OWNER,
             dimensions.curate_airports,
             dimensions.AIRPORT_SCHEMA,
+            contracts.dim_airport,
             whole_inputs=(("raw", "airports"), ("raw", "airports_supplement")),
             maximum_quarantined_share=0.01,
             lineage={
@@ -128,6 +138,7 @@ CURATED_TABLES = {
             OWNER,
             dimensions.curate_carriers,
             dimensions.CARRIER_SCHEMA,
+            contracts.dim_carrier,
             whole_inputs=(("raw", "airlines"),),
         ),
     )
@@ -159,10 +170,10 @@ def curate(table: CuratedTable, lake: Lake, days: list[date]) -> CuratedWrite:
     frames = [lake.scan_days(layer, name, days).collect() for layer, name in table.partitioned_inputs]
     frames += [lake.scan(layer, name).collect() for layer, name in table.whole_inputs]
     curated = table.curate(*(_as_received(frame) for frame in frames))
-    broken = violations(table.name, curated.rows)
+    broken = violations(table.contract, curated.rows)
     if broken.rows:
         curated = curated.without(broken.rows)
-        broken = violations(table.name, curated.rows)
+        broken = violations(table.contract, curated.rows)
     _write(table, lake, "quarantine", curated.quarantined, days)
     is_sound = not broken and _share(curated) <= table.maximum_quarantined_share
     version = _write(table, lake, "curated", curated.rows, days) if is_sound else None

@@ -1,16 +1,19 @@
-"""Check what configuration says of tables: that they exist, and that expressions parse and use their columns.
+"""Check what configuration says of tables: that they exist and hold such columns, and that expressions parse.
 
 `configs` cannot: the curated tables are declared above it, and expressions are Polars SQL.
 """
 
 from collections.abc import Iterator, Mapping
 
+import polars as pl
+
 from configs.errors import ConfigError
 from configs.features import Expression, RequestFeatures, StaticFeatures, TableFeatures, WindowedFeatures
 from configs.load import Project
 from configs.products import ModelProduct
-from feature_repo.expressions import ExpressionError, roots
+from feature_repo.column_types import POLARS_TYPES
 from mlway_assets.curation import CuratedTable
+from mlway_assets.expressions import check_names, row_type
 
 
 def check_declarations(project: Project, tables: Mapping[str, CuratedTable]) -> None:
@@ -19,33 +22,56 @@ def check_declarations(project: Project, tables: Mapping[str, CuratedTable]) -> 
         if isinstance(group, RequestFeatures):
             _check_request_group(group)
         else:
-            columns = _columns(tables, f"features/{group.name}.yaml", "table", group.table)
-            for field, expression in _expressions(group):
-                _check_expression(f"features/{group.name}.yaml", field, expression, columns)
+            _check_table_group(group, tables)
     for product in project.products.values():
         _check_product(product, tables)
+
+
+def _check_table_group(group: TableFeatures, tables: Mapping[str, CuratedTable]) -> None:
+    file = f"features/{group.name}.yaml"
+    columns = _columns(tables, file, "table", group.table)
+    for field, expression in _expressions(group):
+        if isinstance(expression, str):
+            row_type(file, field, expression, columns)
+        else:
+            check_names(file, field, expression, columns)
+    for key, kind in group.join_keys.items():
+        _check_type(file, f"join_keys.{key}", key, kind, columns)
+    if group.kind != "static":
+        _check_type(file, "known_at", group.known_at, "timestamp", columns)
 
 
 def _check_product(product: ModelProduct, tables: Mapping[str, CuratedTable]) -> None:
     file = f"products/{product.name}.yaml"
     columns = _columns(tables, file, "population.table", product.population.table)
-    _check_expression(file, "label.expression", product.label.expression, columns)
-    for field in (*product.population.request, product.label.known_at):
-        _check_expression(file, "population.request", f'"{field}"', columns)
+    check_names(file, "label.expression", product.label.expression, columns)
+    for field, kind in product.population.request.items():
+        _check_type(file, f"population.request.{field}", field, kind, columns)
+    _check_type(file, "label.known_at", product.label.known_at, "timestamp", columns)
+
+
+def _check_type(file: str, field: str, column: str, kind: str, columns: Mapping[str, pl.DataType]) -> None:
+    check_names(file, field, f'"{column}"', columns)
+    if columns[column] != POLARS_TYPES[kind]:
+        raise ConfigError(
+            file,
+            field,
+            f"the column {column!r} holds {columns[column]}, not {kind}",
+            "say the table's type here, or change it where the table is declared.",
+        )
 
 
 def _check_request_group(group: RequestFeatures) -> None:
     used = [name for names in group.uses.values() for name in names]
     columns = {*group.fields, *group.local_times, *used}
     for name, feature in group.features.items():
-        _check_expression(f"features/{group.name}.yaml", f"features.{name}", feature.expression, columns)
+        check_names(f"features/{group.name}.yaml", f"features.{name}", feature.expression, columns)
 
 
 def _expressions(group: TableFeatures) -> Iterator[tuple[str, Expression]]:
     """Field and expression of everything that a group computes from its table."""
     if group.where is not None:
         yield "where", group.where
-    yield from (("join_keys", f'"{key}"') for key in group.join_keys)
     if isinstance(group, WindowedFeatures):
         for name, aggregation in group.aggregations.items():
             if aggregation.of is not None:
@@ -55,25 +81,16 @@ def _expressions(group: TableFeatures) -> Iterator[tuple[str, Expression]]:
     else:
         yield from ((f"features.{name}", feature.expression) for name, feature in group.features.items())
     if not isinstance(group, StaticFeatures):
-        yield "known_at", f'"{group.known_at}"'
         yield from (("event_key", f'"{column}"') for column in group.event_key)
 
 
-def _columns(tables: Mapping[str, CuratedTable], file: str, field: str, table: str) -> set[str]:
+def _columns(tables: Mapping[str, CuratedTable], file: str, field: str, table: str) -> Mapping[str, pl.DataType]:
     if table not in tables:
         known = ", ".join(sorted(tables))
         raise ConfigError(
-            file, field, f"there is no curated table {table!r}. Known: {known}.", "see mlway_assets/curation.py."
+            file,
+            field,
+            f"there is no curated table {table!r}. Known: {known or 'none'}.",
+            "declare it: `curated` in a source file, or mlway_assets/curation.py.",
         )
-    return set(tables[table].columns)
-
-
-def _check_expression(file: str, field: str, expression: Expression, columns: set[str]) -> None:
-    try:
-        names = set(roots(expression))
-    except ExpressionError as error:
-        problem, _, hint = str(error).partition("\nHint: ")
-        raise ConfigError(file, field, problem, hint) from error
-    if unknown := sorted(names - columns):
-        known = ", ".join(sorted(columns))
-        raise ConfigError(file, field, f"{', '.join(unknown)} is not among the columns {known}.", "mend the spelling.")
+    return tables[table].columns

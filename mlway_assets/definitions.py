@@ -9,8 +9,8 @@ from mlway_assets.assets.features import build_features
 from mlway_assets.assets.models import build_models
 from mlway_assets.assets.predictions import build_predictions
 from mlway_assets.assets.raw import build_raw
-from mlway_assets.curation import CURATED_TABLES
 from mlway_assets.declarations import check_declarations
+from mlway_assets.declared_tables import curated_tables
 from mlway_assets.jobs import build_jobs
 from mlway_assets.partitions import build_days
 from mlway_assets.resources import Platform, open_platform
@@ -21,11 +21,12 @@ def build_definitions(platform: Platform) -> dg.Definitions:
     """Everything, for one environment."""
     # Backfill policies, pools and asset owners are in beta; they are pinned, and tested here.
     warnings.filterwarnings("ignore", category=dg.BetaWarning)
-    check_declarations(platform.project, CURATED_TABLES)
     project, days = platform.project, build_days(platform.environment.days)
+    tables = curated_tables(project)
+    check_declarations(project, tables)
     return dg.Definitions.merge(
         build_raw(project.sources, days),
-        build_curated(CURATED_TABLES.values(), days),
+        build_curated(tables.values(), days),
         build_features(project),
         build_models(project),
         build_predictions(project, days),

@@ -23,13 +23,11 @@ class Curated:
         if not reasons:
             return self
         numbers = sorted(reasons)
-        bad = self.originals[numbers]
-        day = self.rows.select("event_day")[numbers] if "event_day" in self.rows.columns else pl.DataFrame()
-        more = pl.DataFrame({REASON: [reasons[number] for number in numbers], ORIGINAL: _as_json(bad)})
+        why = pl.Series([reasons[number] for number in numbers])
         keep = pl.Series(range(len(self.rows))).is_in(numbers).not_()
         return Curated(
             self.rows.filter(keep),
-            pl.concat([self.quarantined, pl.concat([day, more], how="horizontal")]),
+            pl.concat([self.quarantined, _quarantined(self.rows[numbers], self.originals[numbers], why)]),
             self.originals.filter(keep),
         )
 
@@ -41,18 +39,31 @@ def split_by_rules(
 
     `columns` are kept of the good rows; `original` are the columns of the bad rows that are kept as JSON.
     """
-    reason = pl.coalesce(
+    reason = frame.select(first_reason(rules)).to_series()
+    return split_by_reason(frame.select(columns), frame.select(original), reason)
+
+
+def first_reason(rules: Mapping[str, pl.Expr]) -> pl.Expr:
+    """The reason of the first rule whose condition holds, else null."""
+    return pl.coalesce(
         *(pl.when(broken.fill_null(False)).then(pl.lit(name)) for name, broken in rules.items()),
         pl.lit(None, dtype=pl.String),
     )
-    judged = frame.with_columns(reason.alias(REASON))
-    bad, good = judged.filter(pl.col(REASON).is_not_null()), judged.filter(pl.col(REASON).is_null())
-    day = ["event_day"] if "event_day" in frame.columns else []
+
+
+def split_by_reason(rows: pl.DataFrame, originals: pl.DataFrame, reason: pl.Series) -> Curated:
+    """Part `rows`, whose original values are `originals`, by `reason`, which is null for a good row."""
+    is_good = reason.is_null()
     return Curated(
-        rows=good.select(columns),
-        quarantined=bad.select(*day, REASON).with_columns(_as_json(bad.select(original)).alias(ORIGINAL)),
-        originals=good.select(original),
+        rows.filter(is_good),
+        _quarantined(rows.filter(~is_good), originals.filter(~is_good), reason.drop_nulls()),
+        originals.filter(is_good),
     )
+
+
+def _quarantined(rows: pl.DataFrame, originals: pl.DataFrame, reason: pl.Series) -> pl.DataFrame:
+    day = [rows["event_day"]] if "event_day" in rows.columns else []
+    return pl.DataFrame([*day, reason.alias(REASON), _as_json(originals).alias(ORIGINAL)])
 
 
 def _as_json(rows: pl.DataFrame) -> pl.Series:

@@ -43,11 +43,14 @@ class PortInUseError(MlwayError):
 
 @dataclass(frozen=True)
 class UpReport:
-    """What `up` did: how long until the first answer, how much of that the graph computed, and the exchange."""
+    """What `up` did: how long until the first answer, how much of that the graph computed, and the exchange.
+
+    Without a product there is no exchange, and `answer_seconds` last until everything was up.
+    """
 
     answer_seconds: float
     graph_seconds: float
-    product: str
+    product: str | None
     request: dict[str, Any]
     answer: dict[str, Any]
 
@@ -178,7 +181,9 @@ def served_version(platform: Platform, product: ModelProduct) -> tuple[bool, int
 
 
 def _first_prediction(platform: Platform, began: float, graph_seconds: float) -> UpReport:
-    product = next(iter(platform.project.products.values()))
+    product = next(iter(platform.project.products.values()), None)
+    if product is None:
+        return UpReport(perf_counter() - began, graph_seconds, None, {}, {})
     request = {"instances": [_example(platform, product)]}
     response = httpx.post(f"{product_url(platform, product)}/predict", json=request, timeout=30)
     if response.status_code != httpx.codes.OK:

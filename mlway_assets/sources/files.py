@@ -13,9 +13,9 @@ from obstore.exceptions import BaseError as ObjectStoreError
 from obstore.store import LocalStore, ObjectStore, from_url
 
 from configs.load import PROJECT_ROOT
-from configs.sources import FilesSource, FileTable
+from configs.sources import EVENT_DAY, FilesSource, FileTable
 from mlway_assets.secrets import resolve_secrets
-from mlway_assets.sources.reading import EVENT_DAY, Changes, DaysRead, SourceError, conform, with_event_day
+from mlway_assets.sources.reading import Changes, DaysRead, SourceError, conform
 from mlway_assets.sources.tabular import parse
 
 _DAY = "{day}"
@@ -62,7 +62,7 @@ class FilesReader:
         return Changes(tuple(sorted(days)), False, text)
 
     def _read_day(self, day: date) -> pl.DataFrame:
-        frame = with_event_day(self._read_matching(self._pattern.replace(_DAY, day.isoformat())), self.table)
+        frame = self._read_matching(self._pattern.replace(_DAY, day.isoformat()))
         strangers = frame.filter(pl.col(EVENT_DAY).ne_missing(day))
         if len(strangers):
             raise SourceError(

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import polars as pl
 
-from configs.sources import SourceTable
-from mlway_assets.sources.reading import EVENT_DAY, Changes, DaysRead, SourceError, conform, with_event_day
+from configs.sources import EVENT_DAY, SourceTable
+from mlway_assets.sources.reading import Changes, DaysRead, SourceError, conform
 from mlway_assets.sources.tabular import parse_csv
 
 
@@ -26,7 +26,7 @@ class NycFlightsReader:
     def read_days(self, days: Sequence[date]) -> DaysRead:
         """The rows of these event days; one file holds them all, so they are read or fail together."""
         try:
-            frame = with_event_day(self._read(), self.table)
+            frame = self._read()
         except SourceError as error:
             return DaysRead(pl.DataFrame(), dict.fromkeys(days, error))
         return DaysRead(frame.filter(pl.col(EVENT_DAY).is_in(list(days))))
@@ -42,7 +42,7 @@ class NycFlightsReader:
             return Changes((), False, version)
         if not self.table.is_partitioned:
             return Changes((), True, version)
-        days = with_event_day(self._read(), self.table)[EVENT_DAY].unique().sort()
+        days = self._read()[EVENT_DAY].unique().sort()
         return Changes(tuple(days), False, version)
 
     def _read(self) -> pl.DataFrame:

@@ -15,9 +15,9 @@ from adbc_driver_manager import Error as DatabaseError
 from pyarrow import ArrowException
 
 from configs.schema import ColumnType
-from configs.sources import SqlSource, SqlTable
+from configs.sources import EVENT_DAY, SqlSource, SqlTable
 from mlway_assets.secrets import resolve_secret
-from mlway_assets.sources.reading import EVENT_DAY, Changes, DaysRead, SourceError, conform, with_event_day
+from mlway_assets.sources.reading import Changes, DaysRead, SourceError, conform
 
 _POSTGRES_TYPES: dict[ColumnType, str] = {
     "string": "TEXT",
@@ -44,8 +44,7 @@ class SqlReader:
         bounds = (min(days).isoformat(), (max(days) + timedelta(days=1)).isoformat())
         where = f'"{day}" >= {self._parameter(1, "date")} AND "{day}" < {self._parameter(2, "date")}'
         try:
-            frame = self._query(f"{self._select()} WHERE {where}", bounds)
-            frame = with_event_day(conform(frame, self.table, self.place), self.table)
+            frame = conform(self._query(f"{self._select()} WHERE {where}", bounds), self.table, self.place)
         except SourceError as error:
             return DaysRead(pl.DataFrame(), dict.fromkeys(days, error))
         return DaysRead(frame.filter(pl.col(EVENT_DAY).is_in(list(days))))

@@ -1,12 +1,12 @@
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
-from deltalake.exceptions import DeltaError
 
 from configs.environments import Lake as LakeAddress
-from mlway_assets.lake import Lake, MissingTableError
+from mlway_assets.lake import ChangedColumnsError, Lake, MissingTableError
 from mlway_assets.secrets import MissingSecretError
 
 DAYS = [date(2013, 10, 1), date(2013, 10, 2), date(2013, 10, 3)]
@@ -93,11 +93,21 @@ def test_a_read_begun_before_a_write_sees_nothing_of_it(filled: Lake) -> None:
     assert sorted(before.collect()["id"]) == [1, 2, 3]
 
 
-def test_a_write_that_fails_leaves_the_table_as_it_was(filled: Lake) -> None:
-    before = content(filled)
-    with pytest.raises(DeltaError):
-        filled.replace_days("raw", "deliveries", rows((DAYS[0], 1)).with_columns(extra=1), [DAYS[0]])
-    assert (content(filled), filled.version("raw", "deliveries")) == (before, 0)
+@pytest.mark.parametrize("change", [{"extra": 1}, {"id": 1.5}, {"id": "a"}])
+def test_some_days_cannot_have_other_columns_than_the_rest(filled: Lake, change: dict[str, Any]) -> None:
+    changed = rows((DAYS[0], 1)).with_columns(**{name: pl.lit(value) for name, value in change.items()})
+    (name,) = change
+    with pytest.raises(ChangedColumnsError, match=rf"holds 2 other days, such as {DAYS[1]}.*: {name}\."):
+        filled.replace_days("raw", "deliveries", changed, DAYS[:1])
+    assert (content(filled), filled.version("raw", "deliveries")) == ([(day, day.day) for day in DAYS], 0)
+
+
+def test_columns_may_change_when_every_day_is_replaced(filled: Lake) -> None:
+    changed = rows(*((day, day.day) for day in DAYS)).with_columns(pl.col("id") + 0.5, extra=1)
+    filled.replace_days("raw", "deliveries", changed, DAYS)
+    frame = filled.scan("raw", "deliveries").sort("event_day").collect()
+    assert (frame["id"].to_list(), frame["extra"].to_list()) == ([day.day + 0.5 for day in DAYS], [1, 1, 1])
+    filled.replace_days("raw", "deliveries", changed.head(1), DAYS[:1])
 
 
 def test_replacing_a_whole_table_may_change_its_columns(lake: Lake) -> None:

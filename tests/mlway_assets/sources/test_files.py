@@ -137,6 +137,20 @@ def test_nanosecond_timestamps_in_parquet_become_utc_microseconds(tmp_path: Path
     assert (frame["at"].dtype, frame["at"][0]) == (pl.Datetime("us", "UTC"), datetime(2013, 10, 1, 23, 30, tzinfo=UTC))
 
 
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_timestamps_without_a_zone_need_the_tables(
+    tmp_path: Path, encode: Encode, files_reader: Build, file_format: str
+) -> None:
+    on_the_wall = datetime(2013, 10, 1, 22, 30)  # noqa: DTZ001 - what such a file holds
+    (tmp_path / "2013-10-01").write_bytes(encode([{"at": on_the_wall}], file_format))
+    table = {"columns": {"at": "timestamp"}, "event_day": ["at"]}
+    refused = files_reader(tmp_path / "{day}", file_format, **table).read_days(DAYS[:1]).failures[DAYS[0]]
+    assert "/2013-10-01: column 'at'" in str(refused)
+    assert "naive_timestamps" in str(refused)
+    reader = files_reader(tmp_path / "{day}", file_format, naive_timestamps="America/New_York", **table)
+    assert reader.read_days(DAYS[:1]).frame.rows() == [(datetime(2013, 10, 2, 2, 30, tzinfo=UTC), DAYS[0])]
+
+
 @pytest.mark.parametrize("file_format", ["csv", "ndjson"])
 def test_a_moment_with_an_offset_is_of_its_day_in_utc(
     tmp_path: Path, encode: Encode, files_reader: Build, file_format: str
