@@ -7,7 +7,7 @@ BIN := .venv/bin
 export DO_NOT_TRACK := 1
 export OMP_WAIT_POLICY := passive
 
-.PHONY: setup up down test check format bench bench-graph bench-up lock clean help
+.PHONY: setup up down test check format bench bench-graph bench-up bench-pit lock clean help
 
 setup: .venv/.ready ## Make .venv with everything, from the lock
 
@@ -40,13 +40,16 @@ format: setup ## Format the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: bench-graph bench-up ## Run every benchmark
+bench: bench-graph bench-up bench-pit ## Run every benchmark
 
 bench-graph: setup ## The graph against a plain script of the same functions
 	@$(BIN)/python benchmarks/graph.py
 
 bench-up: setup ## `mlway up` from nothing against a no-op Ray Serve application
 	@$(BIN)/python benchmarks/up.py
+
+bench-pit: setup ## Point-in-time joins against Polars, DuckDB and the stock Feast stores
+	@$(BIN)/python benchmarks/pit.py
 
 lock: setup ## Resolve requirements.lock anew from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --group dev pyproject.toml --output-file requirements.lock

@@ -16,7 +16,7 @@ from feature_repo.timestamps import UTC_MICROSECONDS
 TIMESTAMP_SUFFIX = "__event_timestamp"
 """A view's column that says from when its values are is called after the view, with this suffix."""
 ROW = "__row"
-_USABLE_FROM = "__usable_from"
+_USABLE_FROM, _ASKED_AT = "__usable_from", "__asked_at"
 
 
 @dataclass(frozen=True)
@@ -41,34 +41,54 @@ class View:
         return [self.timestamp_column, *([self.created_column] if self.created_column else [])]
 
 
-def point_in_time_join(entities: pl.LazyFrame, timestamp: str, views: Sequence[View]) -> pl.LazyFrame:
+def point_in_time_join(entities: pl.DataFrame, timestamp: str, views: Sequence[View]) -> pl.DataFrame:
     """`entities` with the features of every view, and the timestamp of the value under `view.timestamp_column`.
 
     The moment of an entity row is its column `timestamp`, UTC microseconds. A ttl of zero never expires.
     """
-    joined = entities.with_row_index(ROW).sort(timestamp)
-    for view in views:
-        joined = join_sorted(joined, timestamp, view, usable(view))
-    return joined.sort(ROW).drop(ROW)
+    values = [usable(view) for view in views]
+    if entities[timestamp].is_sorted():
+        return entities.hstack(joined_columns(entities, timestamp, views, values))
+    order = by_time(entities, timestamp)
+    place = order.arg_sort()
+    return entities.hstack(
+        [column.gather(place) for column in joined_columns(entities[order], timestamp, views, values)]
+    )
 
 
-def join_sorted(left: pl.LazyFrame, timestamp: str, view: View, values: pl.LazyFrame) -> pl.LazyFrame:
-    """One view's part of the join. `left` is sorted by `timestamp`; `values` are what `usable` gives."""
-    joined = left.join_asof(
+def by_time(entities: pl.DataFrame, timestamp: str) -> pl.Series:
+    """The places of the rows in the order of their moments; of equal ones, in the order of the frame."""
+    return entities.select(pl.arg_sort_by(pl.col(timestamp), maintain_order=True)).to_series()
+
+
+def joined_columns(
+    rows: pl.DataFrame, timestamp: str, views: Sequence[View], values: Sequence[pl.LazyFrame]
+) -> list[pl.Series]:
+    """Every view's features and timestamps for `rows`, which are sorted by `timestamp`.
+
+    `values` are what `usable` gives of each view. The views are joined side by side, on all processors.
+    """
+    plans = [_joined(rows, timestamp, view, known) for view, known in zip(views, values, strict=True)]
+    return [column for frame in pl.collect_all(plans) for column in frame]
+
+
+def _joined(rows: pl.DataFrame, timestamp: str, view: View, values: pl.LazyFrame) -> pl.LazyFrame:
+    # Under a name of its own, since an entity frame may have any.
+    asked = rows.lazy().select(pl.col(timestamp).alias(_ASKED_AT), *view.keys)
+    joined = asked.join_asof(
         values,
-        left_on=timestamp,
+        left_on=_ASKED_AT,
         right_on=_USABLE_FROM,
         by=list(view.keys) or None,
         strategy="backward",
         check_sortedness=False,
         coalesce=False,
-    ).drop(_USABLE_FROM, *([view.created_column] if view.created_column else []))
-    if not view.ttl:
-        return joined
-    alive = pl.col(view.timestamp_column) >= pl.col(timestamp) - view.ttl
-    return joined.with_columns(
-        pl.when(alive).then(pl.col(name)).alias(name) for name in (*view.features, view.timestamp_column)
     )
+    columns = [*view.features, view.timestamp_column]
+    if not view.ttl:
+        return joined.select(columns)
+    alive = pl.col(view.timestamp_column) >= pl.col(_ASKED_AT) - view.ttl
+    return joined.select(pl.when(alive).then(pl.col(name)).alias(name) for name in columns)
 
 
 def usable(view: View, carried: pl.DataFrame | None = None) -> pl.LazyFrame:

@@ -1,6 +1,8 @@
 """What a retrieval gives: a frame computed when asked for, in memory or straight into a file."""
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -79,18 +81,11 @@ class PolarsRetrievalJob(RetrievalJob):
 
     def sink_parquet(self, path: Path | str) -> int:
         """Write the frame to one Parquet file, piece by piece, whole or not at all. Returns the number of rows."""
-        target, rows = Path(path), 0
+        target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         unfinished = target.with_name(target.name + ".unfinished")
-        writer: pq.ParquetWriter | None = None
-        for piece in self.iter_polars():
-            table = piece.to_arrow(compat_level=pl.CompatLevel.oldest())
-            writer = writer or pq.ParquetWriter(unfinished, table.schema, compression="zstd")
-            writer.write_table(table)
-            rows += len(piece)
-        if writer is not None:
-            writer.close()
-            unfinished.replace(target)
+        rows = _write_pieces(self.iter_polars(), unfinished)
+        unfinished.replace(target)
         return rows
 
     def persist(self, storage: Any, allow_overwrite: bool | None = False, timeout: int | None = None) -> None:
@@ -127,6 +122,30 @@ class PolarsRetrievalJob(RetrievalJob):
 
     def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
         return self._to_arrow_internal(timeout).to_pandas()
+
+
+def _write_pieces(pieces: Iterator[pl.DataFrame], path: Path) -> int:
+    """One Parquet file of all pieces. While one is written the next is computed."""
+    first = next(pieces)
+    second = next(pieces, None)
+    if second is None:
+        first.write_parquet(path)
+        return len(first)
+    schema, rows = _arrow(first).schema, 0
+    with ThreadPoolExecutor(1) as background, pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        written: Future[None] | None = None
+        for piece in chain((first, second), pieces):
+            if written is not None:
+                written.result()
+            written = background.submit(writer.write_table, _arrow(piece))
+            rows += len(piece)
+        if written is not None:
+            written.result()
+    return rows
+
+
+def _arrow(frame: pl.DataFrame) -> pa.Table:
+    return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
 def _declared(view: OnDemandFeatureView) -> RequestFeatures:

@@ -16,7 +16,8 @@ from feature_repo.point_in_time import (
     ROW,
     View,
     alive_since,
-    join_sorted,
+    by_time,
+    joined_columns,
     newest_usable,
     point_in_time_join,
     resorted,
@@ -41,8 +42,7 @@ def time_slices(join: Join, rows: int) -> Iterator[pl.DataFrame]:
     """The entity rows by time, numbered by their place in the frame, in slices of so many rows."""
     moments = join.entities[join.timestamp]
     numbered = join.entities.with_row_index(ROW)
-    by_time = pl.arg_sort_by(pl.col(join.timestamp), maintain_order=True)
-    order = None if moments.is_sorted() else join.entities.select(by_time).to_series()
+    order = None if moments.is_sorted() else by_time(join.entities, join.timestamp)
     for start in range(0, len(moments), rows):
         yield numbered[start : start + rows] if order is None else numbered[order[start : start + rows]]
 
@@ -89,12 +89,14 @@ def _newest_before(view: View, moment: datetime) -> pl.DataFrame:
 
 
 def _advance(part: pl.DataFrame, timestamp: str, views: Sequence[View], known: _Known) -> tuple[pl.DataFrame, _Known]:
-    last, newest = part[timestamp][-1], []
-    for view, before in zip(views, known.newest, strict=True):
-        values = usable(restricted(view, known.moment, last), before).collect()
-        part = join_sorted(part.lazy(), timestamp, view, values.lazy()).collect()
-        newest.append(newest_usable(view, values, last))
-    return part, _Known(last, newest)
+    last = part[timestamp][-1]
+    fresh = [
+        usable(restricted(view, known.moment, last), before) for view, before in zip(views, known.newest, strict=True)
+    ]
+    values = pl.collect_all(fresh)
+    joined = part.hstack(joined_columns(part, timestamp, views, [frame.lazy() for frame in values]))
+    newest = [newest_usable(view, frame, last) for view, frame in zip(views, values, strict=True)]
+    return joined, _Known(last, newest)
 
 
 def whole(join: Join) -> pl.DataFrame:
@@ -104,7 +106,7 @@ def whole(join: Join) -> pl.DataFrame:
         # What cannot matter need not be read.
         first, last = moments.min(), moments.max()
         views = [alive_since(restricted(view, None, last), first) for view in views]  # type: ignore[arg-type]
-    return point_in_time_join(join.entities.lazy(), join.timestamp, views).collect()
+    return point_in_time_join(join.entities, join.timestamp, views)
 
 
 def in_memory(slices: Iterable[pl.DataFrame]) -> pl.DataFrame:

