@@ -12,6 +12,9 @@ from pydantic import Field, model_validator
 from configs.schema import ColumnType, Description, Duration, Frozen, Name, Owner, format_duration
 
 FeatureType = Literal["int64", "float64", "string", "boolean"]
+Tag = Literal["pii", "deprecated"]
+"""pii: tells something of a person. deprecated: on its way out, no product should begin to use it."""
+Tags = Annotated[tuple[Tag, ...], Field(description="Marks, shown wherever the feature is.")]
 
 
 class Aggregation(Frozen):
@@ -24,6 +27,7 @@ class Aggregation(Frozen):
         "Rows where it is null are not counted.",
     )
     description: str = ""
+    tags: Tags = ()
 
     @model_validator(mode="after")
     def _all_but_count_aggregate_something(self) -> "Aggregation":
@@ -40,7 +44,8 @@ class Aggregation(Frozen):
 class _Group(Frozen):
     name: Name
     description: Description
-    owner: Owner
+    owner: Owner | None = Field(default=None, description="Who answers for it; the catalogue warns where nobody does.")
+    tags: Tags = ()
 
 
 class _TableGroup(_Group):
@@ -84,6 +89,7 @@ class ColumnFeature(Frozen):
     expression: str = Field(description="Polars SQL over the columns at hand.")
     type: FeatureType
     description: str = ""
+    tags: Tags = ()
 
 
 class LatestFeatures(_TableGroup):

@@ -33,6 +33,8 @@ class PolarsOfflineStoreConfig(FeastConfigBaseModel):
 
     type: Literal["feature_repo.offline_store.PolarsOfflineStore"] = "feature_repo.offline_store.PolarsOfflineStore"
     storage_options: dict[str, str] = {}
+    versions: dict[str, int] = {}
+    """Table path to the Delta version to read; other tables are read as they are now."""
 
 
 class PolarsRetrievalJob(RetrievalJob):
@@ -194,7 +196,8 @@ def _open(config: RepoConfig, source: Any) -> DeltaTable:
         raise EntityFrameError(
             f"PolarsOfflineStore reads Delta tables, not a {type(source).__name__}.\nHint: declare a DeltaSource."
         )
-    return DeltaTable(source.path, storage_options=config.offline_store.storage_options or None)
+    store = config.offline_store
+    return DeltaTable(source.path, store.versions.get(source.path), storage_options=store.storage_options or None)
 
 
 def _view(
