@@ -30,19 +30,19 @@ def write_group(group: TableFeatures, lake: Lake, now: datetime) -> WrittenGroup
     """Compute the group from its curated table and replace it, with its statistics as of `now` in the same commit."""
     read = lake.version("curated", group.table)
     table = lake.scan("curated", group.table, read)
-    values = feature_values(group, table).collect()
+    # Together, so that the table is read once.
+    values, newest = pl.collect_all([feature_values(group, table), newest_event(group, table, now)])
     statistics = feature_statistics(values, group.types, now, list(group.join_keys)).model_copy(
-        update={"newest_event": newest_event(group, table, now)}
+        update={"newest_event": newest.item()}
     )
     recorded = {STATISTICS: statistics.model_dump(mode="json"), INPUTS: {f"curated/{group.table}": read}}
     return WrittenGroup(lake.replace(LAYER, group.name, values, recorded), len(values), statistics)
 
 
-def newest_event(group: TableFeatures, table: pl.LazyFrame, now: datetime) -> datetime | None:
-    """When the newest row that counts for the group became known, up to `now`; None for static features."""
+def newest_event(group: TableFeatures, table: pl.LazyFrame, now: datetime) -> pl.LazyFrame:
+    """One value: when the newest row that counts for the group became known, up to `now`; null for static features."""
     if isinstance(group, StaticFeatures):
-        return None
+        return pl.LazyFrame({group.name: [None]})
     rows = table if group.where is None else table.filter(pl.sql_expr(group.where))
     known = rows.drop_nulls(list(group.join_keys)).filter(pl.col(group.known_at) <= now)
-    newest: datetime | None = known.select(pl.max(group.known_at)).collect().item()
-    return newest
+    return known.select(pl.max(group.known_at))

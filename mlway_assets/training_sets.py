@@ -71,6 +71,12 @@ class TrainingSetVersion:
     written_at: datetime
     record: TrainingSetRecord
 
+    def as_json(self) -> dict[str, Any]:
+        """Plain values: the record with version and time."""
+        return {"version": self.version, "written_at": self.written_at.isoformat()} | self.record.model_dump(
+            mode="json"
+        )
+
 
 @dataclass(frozen=True)
 class Rebuilt:
@@ -85,6 +91,17 @@ class Rebuilt:
     def is_equal(self) -> bool:
         """Whether it is what was recorded, to the last bit."""
         return self.sha256 == self.recorded.record.sha256
+
+
+def require_product(name: str, platform: Platform) -> str:
+    """`name`, where it has been or is a product. Raises TrainingSetError."""
+    if name not in platform.project.products and not platform.lake.exists(LAYER, name):
+        known = ", ".join(sorted(platform.project.products))
+        raise TrainingSetError(
+            f"No model product is called {name!r}. Known: {known}.\n"
+            f"Hint: a product exists once configs/products/{name}.yaml does."
+        )
+    return name
 
 
 def build_training_set(product: ModelProduct, platform: Platform) -> TrainingSet:
