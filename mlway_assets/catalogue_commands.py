@@ -73,6 +73,7 @@ def rebuild_training_set(
         platform = open_platform()
         rebuilt = rebuild(require_product(product, platform), version, platform)
         if output:
+            output.parent.mkdir(parents=True, exist_ok=True)
             rebuilt.frame.write_parquet(output)
         console.print(f"recorded  {rebuilt.recorded.record.sha256}\nrebuilt   {rebuilt.sha256}", highlight=False)
         if not rebuilt.is_equal:

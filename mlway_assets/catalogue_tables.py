@@ -19,7 +19,12 @@ def catalogue_tables(catalogue: Catalogue) -> Iterator[Table]:
         for column in ("type", "products", "nulls", "mean", "range or most frequent"):
             table.add_column(column, overflow="fold")
         for name, feature in group.features.items():
-            table.add_row(escape(name), feature.declared.type, _users(feature), *_figures(feature.statistics))
+            table.add_row(
+                name + _marks(feature.declared.tags),
+                feature.declared.type,
+                _users(feature),
+                *_figures(feature.statistics),
+            )
         yield table
 
 
@@ -45,7 +50,6 @@ def training_set_table(product: str, versions: Sequence[TrainingSetVersion]) -> 
 
 
 def _heading(group: CatalogueGroup) -> str:
-    marks = "".join(f" \\[{tag}]" for tag in group.tags)
     owner = escape(group.owner) if group.owner else "[yellow]nobody[/yellow]"
     parts = [f"{group.kind} features", f"owned by {owner}", _freshness(group)]
     if group.time_to_live:
@@ -53,7 +57,11 @@ def _heading(group: CatalogueGroup) -> str:
     if group.entity:
         parts.insert(1, f"of {group.entity} ({', '.join(group.join_keys)}) from {group.table}")
     over = f"\nStatistics over {group.statistics.rows:,} rows of {group.values}" if group.statistics else ""
-    return f"[bold]{group.name}[/bold]{marks}: {escape(group.description)}\n{'; '.join(parts)}.{over}"
+    return f"[bold]{group.name}[/bold]{_marks(group.tags)}: {escape(group.description)}\n{'; '.join(parts)}.{over}"
+
+
+def _marks(tags: Sequence[str]) -> str:
+    return escape("".join(f" [{tag}]" for tag in tags))
 
 
 def _freshness(group: CatalogueGroup) -> str:

@@ -19,7 +19,7 @@ from configs.load import Project
 from configs.schema import format_duration
 from mlway_assets.column_lineage import Column, feature_raw_origins, group_origins, request_origins
 from mlway_assets.compute.feature_statistics import FeatureStatistics, GroupStatistics
-from mlway_assets.feature_tables import LAYER, STATISTICS
+from mlway_assets.feature_tables import INPUTS, LAYER, STATISTICS
 from mlway_assets.lake import Commit
 from mlway_assets.resources import Platform
 from mlway_assets.training_sets import LAYER as TRAINING_SETS
@@ -62,6 +62,8 @@ class CatalogueGroup:
     table: str | None
     time_to_live: str | None
     values: str | None
+    inputs: Mapping[str, int]
+    """Delta version of each table that these values were made from."""
     written_at: datetime | None
     freshness: Freshness
     age_seconds: float | None
@@ -120,6 +122,7 @@ def _group(platform: Platform, group: FeatureGroup, now: datetime) -> CatalogueG
         table=from_table.table if from_table else None,
         time_to_live=format_duration(from_table.time_to_live) if from_table and from_table.time_to_live else None,
         values=values,
+        inputs=commit.metadata.get(INPUTS, {}) if commit else {},
         written_at=commit.written_at if commit else None,
         freshness=_freshness(group, commit is not None, age),
         age_seconds=age,

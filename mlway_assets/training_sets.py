@@ -72,10 +72,9 @@ class TrainingSetVersion:
     record: TrainingSetRecord
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values: the record with version and time."""
-        return {"version": self.version, "written_at": self.written_at.isoformat()} | self.record.model_dump(
-            mode="json"
-        )
+        """Plain values: version, time, and the record but for the declarations, which are long."""
+        record = self.record.model_dump(mode="json", exclude={"declarations"})
+        return {"version": self.version, "written_at": self.written_at.isoformat()} | record
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pydantic import AwareDatetime
 from configs.schema import Frozen
 from feature_repo.aggregations import EVENT_TIMESTAMP
 
-QUANTILES = {"p05": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95}
+QUANTILES = {"p05": 0.05, "p50": 0.5, "p95": 0.95}
 
 
 class FeatureStatistics(Frozen):
@@ -24,9 +24,7 @@ class FeatureStatistics(Frozen):
     minimum: float | None = None
     maximum: float | None = None
     p05: float | None = None
-    p25: float | None = None
     p50: float | None = None
-    p75: float | None = None
     p95: float | None = None
     distinct: int | None = None
     most_frequent: str | None = None

@@ -48,6 +48,7 @@ def test_statistics_are_those_of_the_table_up_to_now(built_platform: Platform) -
         assert feature.statistics is not None
         assert feature.statistics.maximum == known[name].max(), name
         assert feature.statistics.null_share == pytest.approx(known[name].null_count() / len(known)), name
+    assert group.inputs == {"curated/fact_flights": built_platform.lake.version("curated", "fact_flights")}
     assert group.values == f"features/origin_departures@{built_platform.lake.version('features', group.name)}"
 
 
@@ -133,6 +134,18 @@ def test_the_command_prints_the_whole_of_one_feature(built_platform: Platform, m
     wrong = mlway(built_platform, monkeypatch, "features", "route_late_share")
     assert wrong.exit_code == 1
     assert "did you mean route_late_share_28d" in wrong.stderr
+
+
+def test_marks_and_missing_owners_are_printed(empty: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = empty.environment.state.parent / "configs" / "features" / "aircraft.yaml"
+    text = file.read_text(encoding="utf-8").replace("owner: team:flight-operations\n", "tags: [deprecated]\n")
+    file.write_text(text.replace("expression: seats,", "expression: seats, tags: [pii],"), encoding="utf-8")
+    printed = mlway(empty, monkeypatch, "features", "aircraft_seats")
+    assert "owned by nobody" in printed.stdout
+    assert "deprecated, pii" in printed.stdout
+    assert "aircraft has no owner: add `owner` to its file." in printed.stderr
+    assert "aircraft:aircraft_seats is deprecated, and flight_delay uses it." in printed.stderr
+    assert "aircraft_seats [deprecated] [pii]" in mlway(empty, monkeypatch, "features").stdout
 
 
 def test_as_json_the_command_prints_one_object(empty: Platform, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,6 +117,8 @@ def test_a_former_version_is_built_again_after_data_and_declarations_have_moved_
     for version in (first, second):
         rebuilt = rebuild_training_set(PRODUCT, version, moved)
         assert (rebuilt.is_equal, rebuilt.different_columns, rebuilt.sha256) == (True, (), hashes[version])
+    registered = build_training_set(moved.project.products[PRODUCT], moved)
+    assert registered.record.sha256 == hashes[second], "rebuilding must leave the registered features as they are"
     stored = moved.lake.scan(LAYER, PRODUCT, first).collect()
     assert rebuild_training_set(PRODUCT, first, moved).frame.select(stored.columns).equals(stored)
 
