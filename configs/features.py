@@ -44,6 +44,9 @@ Expression = Annotated[
     str | PythonExpression,
     Field(description="Polars SQL over the columns at hand, or {python: 'package.module:function'}."),
 ]
+Tag = Literal["pii", "deprecated"]
+"""pii: tells something of a person. deprecated: on its way out, no product should begin to use it."""
+Tags = Annotated[tuple[Tag, ...], Field(description="Marks, shown wherever the feature is.")]
 
 
 class Aggregation(Frozen):
@@ -69,6 +72,7 @@ class Aggregation(Frozen):
         default=None, description="For first, last, minimum and maximum: the type of the value; by default int64."
     )
     description: str = ""
+    tags: Tags = ()
 
     @model_validator(mode="after")
     def _has_what_its_function_takes(self) -> "Aggregation":
@@ -100,7 +104,8 @@ class Aggregation(Frozen):
 class _Group(Frozen):
     name: Name
     description: Description
-    owner: Owner
+    owner: Owner | None = Field(default=None, description="Who answers for it; the catalogue warns where nobody does.")
+    tags: Tags = ()
 
 
 class _TableGroup(_Group):
@@ -157,6 +162,7 @@ class ColumnFeature(Frozen):
     expression: Expression
     type: FeatureType
     description: str = ""
+    tags: Tags = ()
 
 
 class LatestFeatures(_EventGroup):

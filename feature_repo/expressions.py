@@ -26,12 +26,11 @@ def roots(expression: str | PythonExpression) -> list[str]:
     return sorted(set(parse(expression).meta.root_names()))
 
 
-def source_digest(expression: str | PythonExpression) -> str:
-    """SHA-256 of what decides the expression's values: its text, and for a Python function its module's."""
-    if isinstance(expression, str):
-        return hashlib.sha256(expression.encode()).hexdigest()
-    module = importlib.import_module(expression.python.partition(":")[0])
-    return hashlib.sha256(f"{expression.python}\n{inspect.getsource(module)}".encode()).hexdigest()
+def source_digest(path: str) -> str:
+    """SHA-256 of the module of a Python function, given by its import path. Raises ExpressionError."""
+    _from_python(path)
+    module = importlib.import_module(path.partition(":")[0])
+    return hashlib.sha256(inspect.getsource(module).encode()).hexdigest()
 
 
 @cache

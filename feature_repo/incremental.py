@@ -12,7 +12,6 @@ the same values.
 - A row whose moment has not come yet waits in the state.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -34,7 +33,7 @@ from feature_repo.aggregations import (
     newest_of_ties,
     retention,
 )
-from feature_repo.expressions import source_digest
+from feature_repo.services import group_digest
 from feature_repo.windows import EVENT_TIMESTAMP, window_values
 
 _METADATA = "mlway.state"
@@ -59,7 +58,7 @@ class State:
         if self.events is None or self.until is None:
             raise ValueError("a state that has seen nothing cannot be saved")
         told = {
-            "definition": definition_digest(self.group),
+            "definition": group_digest(self.group),
             "until": self.until.isoformat(),
             "position": dict(self.position),
         }
@@ -82,7 +81,7 @@ class State:
                 f"The state {path} of {group.name!r} cannot be read: {error}.\n"
                 "Hint: delete it and start from the table's history."
             ) from error
-        if told["definition"] != definition_digest(group):
+        if told["definition"] != group_digest(group):
             raise StateError(
                 f"The state {path} belongs to another definition of {group.name!r}.\n"
                 "Hint: delete it and start from the table's history."
@@ -124,18 +123,6 @@ def advance(
     kept = events.filter(pl.col(EVENT_TIMESTAMP) > until - retention(group))
     told = state.position if position is None else position
     return State(group, kept, until, told), Changes(values, too_late)
-
-
-def definition_digest(group: EventFeatures) -> str:
-    """SHA-256 of everything that decides the group's values from its table."""
-    parts: list[str] = [group.model_dump_json(exclude={"owner", "description", "allowed_lateness"})]
-    expressions = [group.where]
-    if isinstance(group, WindowedFeatures):
-        expressions += [e for a in group.aggregations.values() for e in (a.of, a.where)]
-    else:
-        expressions += [feature.expression for feature in group.features.values()]
-    parts += [source_digest(expression) for expression in expressions if expression is not None]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _changed(before: pl.DataFrame, arrived: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:

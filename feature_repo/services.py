@@ -2,9 +2,18 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
+from typing import Any
 
+from configs.features import FeatureGroup
 from configs.load import Project
 from configs.products import ModelProduct
+from feature_repo.expressions import source_digest
+
+_PROSE = {"owner", "description", "tags", "allowed_lateness"}
+"""What people read, and what a stream alone heeds."""
+_FEATURES = {"features", "aggregations"}
+"""Fields that hold one declaration for each feature, by name."""
 
 
 def service_name(product: ModelProduct) -> str:
@@ -13,9 +22,41 @@ def service_name(product: ModelProduct) -> str:
 
 
 def definitions_hash(project: Project, product: ModelProduct) -> str:
-    """SHA-256 over everything that decides the values of the product's features; owners and prose do not."""
-    groups = [
-        project.features[name].model_dump(mode="json", exclude={"owner", "description"}) for name in product.features
-    ]
-    text = json.dumps({"groups": groups, "exclude": sorted(product.exclude)}, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    """SHA-256 over everything that decides the values of the product's features; owners, tags and prose do not.
+
+    Not even `pii`: it says who may see a value, not what the value is. A model trained before the mark is the same.
+    """
+    groups = [_decisive(project.features[name]) for name in product.features]
+    return _digest({"groups": groups, "exclude": sorted(product.exclude)})
+
+
+def group_digest(group: FeatureGroup) -> str:
+    """SHA-256 over everything that decides the values of one group."""
+    return _digest(_decisive(group))
+
+
+def _digest(declared: Any) -> str:
+    return hashlib.sha256(json.dumps(declared, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _decisive(group: FeatureGroup) -> dict[str, Any]:
+    """What decides the group's values: its declaration, and the source of the Python functions that it names."""
+    declared = _without_prose(group.model_dump(mode="json"))
+    functions = {path: source_digest(path) for path in _python_paths(declared)}
+    return declared | ({"functions": functions} if functions else {})
+
+
+def _python_paths(declared: Any) -> Iterator[str]:
+    if isinstance(declared, dict):
+        if isinstance(declared.get("python"), str):
+            yield declared["python"]
+        for part in declared.values():
+            yield from _python_paths(part)
+
+
+def _without_prose(group: dict[str, Any]) -> dict[str, Any]:
+    """A group's declaration without what people read; its features' too."""
+    kept = {field: value for field, value in group.items() if field not in _PROSE}
+    for field in _FEATURES & kept.keys():
+        kept[field] = {name: _without_prose(feature) for name, feature in kept[field].items()}
+    return kept

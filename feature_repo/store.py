@@ -37,8 +37,11 @@ def feast_variables(environment: Environment) -> dict[str, str]:
     }
 
 
-def open_store(environment: Environment) -> "FeatureStore":
-    """The environment's feature store. Loads Feast, which takes seconds the first time."""
+def open_store(environment: Environment, settings: Mapping[str, Any] | None = None) -> "FeatureStore":
+    """The environment's feature store; `settings` replace those of feature_store.yaml.
+
+    Loads Feast, which takes seconds the first time.
+    """
     _use_utc()
     _import_feast()
     from feast import FeatureStore
@@ -48,9 +51,8 @@ def open_store(environment: Environment) -> "FeatureStore":
     warnings.filterwarnings("ignore", message="On demand feature view is an experimental", category=RuntimeWarning)
     online = Path(environment.feature_store.online_path)
     online.parent.mkdir(parents=True, exist_ok=True)
-    return FeatureStore(
-        config=RepoConfig(**_read_config(feast_variables(environment)), repo_path=FEATURE_STORE_FILE.parent)
-    )
+    config = _with(_read_config(feast_variables(environment)), settings or {})
+    return FeatureStore(config=RepoConfig(**config, repo_path=FEATURE_STORE_FILE.parent))
 
 
 def register_features(environment: Environment, project: Project) -> "FeatureStore":
@@ -86,6 +88,11 @@ def _read_config(variables: Mapping[str, str]) -> dict[str, Any]:
     text = Template(FEATURE_STORE_FILE.read_text(encoding="utf-8")).safe_substitute(variables)
     config: dict[str, Any] = yaml.safe_load(text)
     return config
+
+
+def _with(config: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """`config` with `settings`, one by one within a section."""
+    return {**config, **{k: {**config[k], **v} if isinstance(v, dict) else v for k, v in settings.items()}}
 
 
 def _use_utc() -> None:

@@ -1,13 +1,28 @@
 """Results of asset checks: what was seen beside what was expected."""
 
+from collections.abc import Sequence
+
 import dagster as dg
 
+from configs.catalogue import CatalogueWarning
 from mlway_assets.compute.gate import GateRule
 from mlway_assets.contracts import Violations
 
+CATALOGUE = "catalogue"
 CONTRACT = "contract"
 GATE = "gate"
 QUARANTINED_SHARE = "quarantined_share"
+
+
+def catalogue_check(warnings: Sequence[CatalogueWarning]) -> dg.AssetCheckResult:
+    """Passes when the catalogue of features has nothing to warn of; a warning never stops a run."""
+    return dg.AssetCheckResult(
+        check_name=CATALOGUE,
+        passed=not warnings,
+        severity=dg.AssetCheckSeverity.WARN,
+        description="; ".join(warning.message for warning in warnings) or "Every feature is owned and used.",
+        metadata={"warnings": dg.MetadataValue.json([warning.__dict__ for warning in warnings])},
+    )
 
 
 def contract_check(broken: Violations) -> dg.AssetCheckResult:

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 # Before anything loads OpenMP or asks for local time: threads that wait must not spin on shared cores.
@@ -16,11 +15,14 @@ os.environ["TZ"] = "UTC"
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from configs.errors import MlwayError
 from configs.load import load_environment
+from mlway_assets.catalogue_commands import features, rebuild_training_set, training_sets
+from mlway_assets.terminal import EnvironmentOption, console, errors
+from mlway_assets.terminal import choose as _choose
+from mlway_assets.terminal import clear_errors as _clear_errors
 
 app = typer.Typer(
     help="From raw data to live, monitored, replayable predictions.",
@@ -28,35 +30,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console, errors = Console(), Console(stderr=True)
-EnvironmentOption = Annotated[
-    str | None,
-    typer.Option(
-        "--environment", "-e", help="Name of configs/environments/NAME.yaml, or a path.", envvar="MLWAY_ENVIRONMENT"
-    ),
-]
 PortOption = Annotated[
     list[str] | None, typer.Option("--port", help="Move a port, as dagster=3001; may be given several times.")
 ]
-
-
-@contextmanager
-def _clear_errors() -> Iterator[None]:
-    """Turn what a user can put right into a line and an exit code; anything else is a bug and keeps its trace."""
-    try:
-        yield
-    except MlwayError as error:
-        errors.print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
-        raise typer.Exit(1) from None
-
-
-def _choose(environment: str | None, ports: list[str] | None = None) -> None:
-    if environment:
-        # The services start elsewhere, where a relative path would mean another file.
-        is_path = environment.endswith(".yaml")
-        os.environ["MLWAY_ENVIRONMENT"] = str(Path(environment).resolve()) if is_path else environment
-    if ports:
-        os.environ["MLWAY_PORTS"] = ",".join(filter(None, [os.environ.get("MLWAY_PORTS"), *ports]))
 
 
 def _choose_running(environment: str | None) -> None:
@@ -162,6 +138,10 @@ def materialize(
         with _progress(console) as on_step:
             seconds = run_jobs(platform, open_instance(local_paths(platform.environment)), runs, on_step)
         console.print(f"Done in {seconds:.1f} s.")
+
+
+for _command in (features, training_sets, rebuild_training_set):
+    app.command()(_command)
 
 
 @app.command()

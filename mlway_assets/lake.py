@@ -1,13 +1,14 @@
 """The Delta lake: read a table at a version, replace it or some of its days in one commit."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
-from deltalake import DeltaTable, Schema, write_deltalake
-from deltalake.exceptions import TableNotFoundError
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Schema, write_deltalake
+from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from configs.environments import Lake as LakeAddress
 from configs.errors import MlwayError
@@ -32,6 +33,27 @@ class ChangedColumnsError(MlwayError):
         )
 
 
+class MissingVersionError(MlwayError):
+    """A version of a table is not there: never written, or its log or files were removed."""
+
+    def __init__(self, layer: str, table: str, version: int, newest: int) -> None:
+        self.layer, self.table, self.version = layer, table, version
+        why = f"the newest is {newest}" if version > newest else "its files were removed from the lake, by a vacuum say"
+        super().__init__(
+            f"The lake has no version {version} of {layer}/{table}: {why}.\n"
+            "Hint: `mlway training-sets` lists versions with what they were built from."
+        )
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One version of a table: when it was written, and what its writer recorded with it."""
+
+    version: int
+    written_at: datetime
+    metadata: Mapping[str, Any]
+
+
 @dataclass(frozen=True)
 class Lake:
     """Tables by layer and name. Every write is one atomic Delta commit: readers see all of it or nothing."""
@@ -43,7 +65,7 @@ class Lake:
         return self._open(layer, table).version()
 
     def scan(self, layer: str, table: str, version: int | None = None) -> pl.LazyFrame:
-        """The table, lazily, at `version` or as it is now. Raises MissingTableError."""
+        """The table, lazily, at `version` or as it is now. Raises MissingTableError, MissingVersionError."""
         return pl.scan_delta(self._open(layer, table, version))
 
     def scan_days(self, layer: str, table: str, days: Sequence[date], column: str = "event_day") -> pl.LazyFrame:
@@ -54,9 +76,36 @@ class Lake:
         """Whether the table has been written."""
         return DeltaTable.is_deltatable(self.address.table_uri(layer, table), self._options())
 
-    def replace(self, layer: str, table: str, frame: pl.DataFrame) -> int:
-        """Replace the whole table. Returns the new version."""
-        return self._write(layer, table, frame, predicate=None, partition_by=None)
+    def commits(self, layer: str, table: str, limit: int | None = None) -> list[Commit]:
+        """The newest `limit` versions, or every one, newest first; none of a table that was never written."""
+        if not self.exists(layer, table):
+            return []
+        while True:
+            opened = self._open(layer, table)
+            history = opened.history(limit)
+            # delta-rs lists the whole log but counts down from the version that was opened: a commit made in
+            # between would shift every number.
+            if self.version(layer, table) == opened.version():
+                return [_commit(opened.version() - age, found) for age, found in enumerate(history)]
+
+    def newest_recorded(self, layer: str, table: str, name: str) -> Commit | None:
+        """The newest commit that recorded `name`. Such as compaction and vacuum, which record nothing, are passed over.
+
+        None where none of the last few commits did.
+        """
+        return next((commit for commit in self.commits(layer, table, 8) if name in commit.metadata), None)
+
+    def require_files(self, layer: str, table: str, version: int) -> None:
+        """Raises MissingTableError, or MissingVersionError where the log or a file of that version is gone."""
+        opened = self._open(layer, table, version)
+        try:
+            pl.scan_delta(opened).select(pl.len()).collect()
+        except FileNotFoundError as error:
+            raise MissingVersionError(layer, table, version, self.version(layer, table)) from error
+
+    def replace(self, layer: str, table: str, frame: pl.DataFrame, metadata: Mapping[str, Any] | None = None) -> int:
+        """Replace the whole table. Returns the new version. `metadata`, JSON by name, is part of the same commit."""
+        return self._write(layer, table, frame, predicate=None, partition_by=None, metadata=metadata)
 
     def replace_days(
         self, layer: str, table: str, frame: pl.DataFrame, days: Sequence[date], column: str = "event_day"
@@ -87,7 +136,13 @@ class Lake:
         return bool(changed)
 
     def _write(
-        self, layer: str, table: str, frame: pl.DataFrame, predicate: str | None, partition_by: list[str] | None
+        self,
+        layer: str,
+        table: str,
+        frame: pl.DataFrame,
+        predicate: str | None,
+        partition_by: list[str] | None,
+        metadata: Mapping[str, Any] | None = None,
     ) -> int:
         uri = self.address.table_uri(layer, table)
         write_deltalake(
@@ -98,14 +153,21 @@ class Lake:
             partition_by=partition_by,
             schema_mode=None if predicate else "overwrite",
             storage_options=self._options(),
+            commit_properties=CommitProperties(custom_metadata=dict(metadata)) if metadata else None,
+            # By default delta-rs removes log files after 30 days, and with them every older version and its record.
+            post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
         )
         return self.version(layer, table)
 
     def _open(self, layer: str, table: str, version: int | None = None) -> DeltaTable:
         try:
             return DeltaTable(self.address.table_uri(layer, table), version=version, storage_options=self._options())
-        except TableNotFoundError as error:
-            raise MissingTableError(layer, table) from error
+        except DeltaError as error:
+            if version is not None and self.exists(layer, table):
+                raise MissingVersionError(layer, table, version, self.version(layer, table)) from error
+            if isinstance(error, TableNotFoundError):
+                raise MissingTableError(layer, table) from error
+            raise
 
     def _options(self) -> dict[str, str]:
         return dict(self.address.storage_options) | resolve_secrets(self.address.storage_secrets)
@@ -113,3 +175,7 @@ class Lake:
 
 def _arrow(frame: pl.DataFrame) -> pa.Table:
     return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+
+
+def _commit(version: int, found: Mapping[str, Any]) -> Commit:
+    return Commit(version, datetime.fromtimestamp(found["timestamp"] / 1000, UTC), found)

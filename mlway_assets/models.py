@@ -8,7 +8,7 @@ import polars as pl
 
 from configs.errors import MlwayError
 from configs.products import ModelProduct
-from feature_repo.services import definitions_hash, service_name
+from feature_repo.services import service_name
 from mlway_assets.compute.evaluation import binary_metrics
 from mlway_assets.compute.gate import GateRule, gate_rules
 from mlway_assets.compute.plots import candidate_plots
@@ -16,7 +16,7 @@ from mlway_assets.compute.population import LABEL, in_order, part_of
 from mlway_assets.compute.training import Candidate, train
 from mlway_assets.registry import ModelVersion, git_commit
 from mlway_assets.resources import Platform
-from mlway_assets.training_sets import LAYER
+from mlway_assets.training_sets import LAYER, newest_training_set
 from serving.scoring import feature_matrix, load_model
 
 EXAMPLE_ROWS = 5
@@ -41,16 +41,22 @@ class LoggedCandidate:
     run_id: str
 
 
-def train_candidate(product: ModelProduct, platform: Platform, data_versions: dict[str, int]) -> LoggedCandidate:
-    """Train on the newest training set and log the candidate with the versions of all data read."""
-    version = platform.lake.version(LAYER, product.name)
+def train_candidate(product: ModelProduct, platform: Platform) -> LoggedCandidate:
+    """Train on the newest training set and log the candidate with its hash and the versions of all data read.
+
+    Raises TrainingSetError.
+    """
+    training_set = newest_training_set(product.name, platform)
+    version, record = training_set.version, training_set.record
     frame = in_order(platform.lake.scan(LAYER, product.name, version).collect(), product)
     features = platform.project.model_features(product)
     candidate = train(product, features, frame)
     tags = {
-        "mlway.data_versions": json.dumps(data_versions | {f"{LAYER}/{product.name}": version}, sort_keys=True),
+        "mlway.data_versions": json.dumps(record.inputs | {f"{LAYER}/{product.name}": version}, sort_keys=True),
+        "mlway.training_set_version": str(version),
+        "mlway.training_set_sha256": record.sha256,
         "mlway.feature_service": service_name(product),
-        "mlway.feature_definitions": definitions_hash(platform.project, product),
+        "mlway.feature_definitions": record.feature_definitions,
         "mlway.git_commit": git_commit(),
     }
     parameters = product.training.parameters | {"algorithm": product.training.algorithm, "seed": product.training.seed}

@@ -1,15 +1,21 @@
 """Feature views: the values of each declared group, their registration, and the online store."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import dagster as dg
 
-from configs.features import LatestFeatures, RequestFeatures, StaticFeatures, TableFeatures, WindowedFeatures
+from configs.catalogue import catalogue_warnings, declared_features, using_products
+from configs.features import RequestFeatures, TableFeatures
 from configs.load import Project
-from feature_repo.aggregations import feature_values
-from feature_repo.expressions import roots
 from feature_repo.store import materialize_group, open_store, register_features
+from feature_repo.windows import EVENT_TIMESTAMP
 from mlway_assets.asset_keys import curated_key, feature_registry_key, features_key, online_store_key
 from mlway_assets.assets.raw import LAKE_POOL
-from mlway_assets.metadata import Lineage, column_metadata, table_metadata
+from mlway_assets.checks import CATALOGUE, catalogue_check
+from mlway_assets.column_lineage import group_origins
+from mlway_assets.feature_tables import write_group
+from mlway_assets.metadata import column_metadata, key_lineage, statistics_table, table_metadata
 from mlway_assets.resources import Platform
 
 FEATURE_STORE_POOL = "feature_store"
@@ -21,33 +27,42 @@ def build_features(project: Project) -> dg.Definitions:
     groups = [group for group in project.features.values() if not isinstance(group, RequestFeatures)]
     keys = [features_key(group.name) for group in groups]
     return dg.Definitions(
-        assets=[*(_feature_group(group) for group in groups), _registry(keys), _online_store(groups, keys)]
+        assets=[
+            *(_feature_group(group, project) for group in groups),
+            _registry(keys, project),
+            _online_store(groups, keys),
+        ]
     )
 
 
-def _feature_group(group: TableFeatures) -> dg.AssetsDefinition:
-    types = group.join_keys | {"event_timestamp": "timestamp"} | group.types
+def _feature_group(group: TableFeatures, project: Project) -> dg.AssetsDefinition:
+    types = group.join_keys | {EVENT_TIMESTAMP: "timestamp"} | group.types
 
     @dg.asset(
         key=features_key(group.name),
         deps=[curated_key(group.table)],
         group_name="features",
-        owners=[group.owner],
+        owners=[group.owner] if group.owner else [],
         description=f"{group.description}\n\nEntity: {group.entity}. One row whenever a value changes.",
         kinds={"feast", "polars", "deltalake"},
         pool=LAKE_POOL,
-        metadata=column_metadata(types, _lineage(group)),
+        tags=_tags(project, group),
+        metadata={
+            **column_metadata(types, key_lineage(group_origins(group)), declared_features(project, group)),
+            "products": dg.MetadataValue.json(using_products(project, group)),
+        },
     )
     def feature_group(platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:
-        values = feature_values(group, platform.lake.scan("curated", group.table)).collect()
+        written = write_group(group, platform.lake, platform.clock.now())
         return dg.MaterializeResult(
-            metadata=table_metadata(len(values), platform.lake.replace("features", group.name, values))
+            metadata=table_metadata(written.rows, written.version)
+            | {"statistics": dg.MetadataValue.md(statistics_table(written.statistics))}
         )
 
     return feature_group
 
 
-def _registry(groups: list[dg.AssetKey]) -> dg.AssetsDefinition:
+def _registry(groups: list[dg.AssetKey], project: Project) -> dg.AssetsDefinition:
     @dg.asset(
         key=feature_registry_key(),
         deps=groups,
@@ -56,11 +71,19 @@ def _registry(groups: list[dg.AssetKey]) -> dg.AssetsDefinition:
         description="Feast's registry: entities, feature views and feature services as declared in configs/features/.",
         kinds={"feast"},
         pool=FEATURE_STORE_POOL,
+        check_specs=[
+            dg.AssetCheckSpec(
+                CATALOGUE,
+                asset=feature_registry_key(),
+                description="Every group has an owner, every feature a product that uses it. Warns; stops nothing.",
+            )
+        ],
     )
-    def feature_registry(platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:
+    def feature_registry(platform: dg.ResourceParam[Platform]) -> Iterator[Any]:
+        yield catalogue_check(catalogue_warnings(project))
         store = register_features(platform.environment, platform.project)
         services = {service.name: service.tags["definitions"] for service in store.list_feature_services()}
-        return dg.MaterializeResult(metadata={"definition_hashes": dg.MetadataValue.json(services)})
+        yield dg.MaterializeResult(metadata={"definition_hashes": dg.MetadataValue.json(services)})
 
     return feature_registry
 
@@ -84,16 +107,7 @@ def _online_store(groups: list[TableFeatures], keys: list[dg.AssetKey]) -> dg.As
     return online_store
 
 
-def _lineage(group: TableFeatures) -> Lineage:
-    source = curated_key(group.table)
-    columns: dict[str, list[str]] = {key: [key] for key in group.join_keys}
-    if isinstance(group, StaticFeatures | LatestFeatures):
-        columns |= {name: roots(feature.expression) for name, feature in group.features.items()}
-    if isinstance(group, WindowedFeatures):
-        for name in group.types:
-            aggregation, _ = group.parts[name]
-            read = [expression for expression in (aggregation.of, aggregation.where) if expression is not None]
-            columns[name] = [*sorted({root for expression in read for root in roots(expression)}), group.known_at]
-    if not isinstance(group, StaticFeatures):
-        columns["event_timestamp"] = [group.known_at]
-    return {column: [(source, name) for name in names] for column, names in columns.items()}
+def _tags(project: Project, group: TableFeatures) -> dict[str, str]:
+    """The group's tags and those of its features, so that a search for `pii` finds the table."""
+    features = declared_features(project, group).values()
+    return {tag: "" for feature in features for tag in feature.tags}

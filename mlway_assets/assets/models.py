@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 
 import dagster as dg
-from pydantic import TypeAdapter
 
+from configs.catalogue import declared_features
 from configs.load import Project
 from configs.products import ModelProduct
+from feature_repo.windows import EVENT_TIMESTAMP
 from mlway_assets.asset_keys import (
     candidate_key,
     curated_key,
@@ -17,11 +18,13 @@ from mlway_assets.asset_keys import (
 )
 from mlway_assets.assets.raw import LAKE_POOL
 from mlway_assets.checks import GATE, gate_check
+from mlway_assets.column_lineage import training_set_origins
 from mlway_assets.compute.plots import candidate_plots
-from mlway_assets.metadata import Lineage, column_metadata, picture, table_metadata
+from mlway_assets.compute.population import LABEL, LABEL_KNOWN_AT
+from mlway_assets.metadata import column_metadata, key_lineage, picture, table_metadata
 from mlway_assets.models import LoggedCandidate, judge, register_candidate, train_candidate
 from mlway_assets.resources import Platform
-from mlway_assets.training_sets import LAYER, build_training_set
+from mlway_assets.training_sets import TrainingSetRecord, build_training_set, write_training_set
 
 RUN_ID = "mlflow_run_id"
 DATA_VERSIONS = "data_versions"
@@ -51,19 +54,14 @@ def _training_set(product: ModelProduct, project: Project) -> dg.AssetsDefinitio
         description=f"Labelled rows of {product.name} with every feature as known at the horizon.",
         kinds={"feast", "polars", "deltalake"},
         pool=LAKE_POOL,
-        metadata=column_metadata(
-            {**product.population.request, **project.model_features(product)}, _lineage(product, project)
-        ),
+        metadata=_columns(product, project),
     )
     def training_set(platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:
         built = build_training_set(product, platform)
-        version = platform.lake.replace(LAYER, product.name, built.frame)
+        version = write_training_set(product, platform, built)
         return dg.MaterializeResult(
-            metadata=table_metadata(len(built.frame), version)
-            | {
-                DATA_VERSIONS: dg.MetadataValue.json(built.versions),
-                "feature_definitions": dg.MetadataValue.text(built.definitions_hash),
-            }
+            data_version=dg.DataVersion(built.record.sha256),
+            metadata=table_metadata(built.record.rows, version) | _record_metadata(built.record),
         )
 
     return training_set
@@ -79,10 +77,8 @@ def _candidate(product: ModelProduct) -> dg.AssetsDefinition:
         kinds={"lightgbm", "mlflow"},
         pool=f"train_{product.name}",
     )
-    def candidate(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:
-        read = _latest_metadata(context.instance, training_set_key(product.name))[DATA_VERSIONS].value
-        versions = TypeAdapter(dict[str, int]).validate_python(read)
-        return _candidate_result(train_candidate(product, platform, versions))
+    def candidate(platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:
+        return _candidate_result(train_candidate(product, platform))
 
     return candidate
 
@@ -144,10 +140,23 @@ def _latest_metadata(instance: dg.DagsterInstance, key: dg.AssetKey) -> Mapping[
     return event.asset_materialization.metadata
 
 
-def _lineage(product: ModelProduct, project: Project) -> Lineage:
+def _columns(product: ModelProduct, project: Project) -> Mapping[str, dg.MetadataValue]:
+    """Schema and lineage of the training set."""
+    features = {
+        name: feature
+        for group in product.features
+        for name, feature in declared_features(project, project.features[group]).items()
+    }
+    types = {EVENT_TIMESTAMP: "timestamp", LABEL: "boolean", LABEL_KNOWN_AT: "timestamp"}
+    types |= {**product.population.request, **{name: feature.type for name, feature in features.items()}}
+    return column_metadata(types, key_lineage(training_set_origins(project, product)), features)
+
+
+def _record_metadata(record: TrainingSetRecord) -> dict[str, dg.MetadataValue]:
     return {
-        name: [(features_key(group.name), name)]
-        for group in project.table_groups(product)
-        for name in group.types
-        if name not in product.exclude
+        "sha256": dg.MetadataValue.text(record.sha256),
+        DATA_VERSIONS: dg.MetadataValue.json(record.inputs),
+        "feature_definitions": dg.MetadataValue.text(record.feature_definitions),
+        "features": dg.MetadataValue.json(list(record.features)),
+        "code_version": dg.MetadataValue.text(record.code_version),
     }

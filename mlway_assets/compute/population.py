@@ -42,11 +42,12 @@ def rows_to_score(product: ModelProduct, table: pl.LazyFrame, now: datetime) -> 
 
 
 def in_order(frame: pl.DataFrame, product: ModelProduct) -> pl.DataFrame:
-    """The rows by moment and key.
+    """Labelled rows in their one order: by moment, then by the request's fields, then by label.
 
-    A lake keeps no order of rows, and bagging depends on it: the same rows must make the same model.
+    A lake keeps no order of rows, and bagging and hashes depend on it: the same rows must make the same model. Rows
+    that agree in all of these have the same features too, so that features need not be compared.
     """
-    return frame.sort(EVENT_TIMESTAMP, *product.population.request)
+    return frame.sort(EVENT_TIMESTAMP, *product.population.request, LABEL, LABEL_KNOWN_AT)
 
 
 def part_of(frame: pl.DataFrame, product: ModelProduct, part: Literal["train", "validate", "test"]) -> pl.DataFrame:

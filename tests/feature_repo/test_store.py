@@ -142,16 +142,40 @@ def test_values_past_their_ttl_are_missing_online(built_platform: Platform, requ
     assert all({group.name for group in groups} - alive <= set(missing) for missing in read.missing)
 
 
-def test_the_hash_of_definitions_ignores_prose_and_sees_windows(built_platform: Platform) -> None:
+def test_the_hash_of_definitions_ignores_prose_and_tags_and_sees_windows(built_platform: Platform) -> None:
     project = built_platform.project
     product = project.products[SERVICE]
     group = project.features["route_history"]
-    reworded = group.model_copy(update={"description": "In other words."})
-    widened = group.model_copy(update={"windows": (timedelta(days=14),)})
-    hashes = [
+    told = {
+        name: aggregation.model_copy(update={"description": "In other words.", "tags": ("pii",)})
+        for name, aggregation in group.aggregations.items()
+    }
+    versions = (
+        group,
+        group.model_copy(update={"description": "In other words.", "owner": None, "tags": ("deprecated",)}),
+        group.model_copy(update={"aggregations": told}),
+        group.model_copy(update={"windows": (timedelta(days=14),)}),
+    )
+    same, reworded, retold, widened = (
         definitions_hash(
             type(project)(project.sources, {**project.features, group.name: version}, project.products), product
         )
-        for version in (group, reworded, widened)
-    ]
-    assert hashes[0] == hashes[1] != hashes[2]
+        for version in versions
+    )
+    assert same == reworded == retold != widened
+
+
+def test_feasts_registry_says_what_each_feature_is_and_who_uses_it(built_platform: Platform) -> None:
+    store = open_store(built_platform.environment)
+    view = store.get_feature_view("route_history")
+    field = next(field for field in view.features if field.name == "route_late_share_28d")
+    assert field.description == "Share of arrivals 15 or more minutes late."
+    assert field.tags == {
+        "owner": "team:flight-operations",
+        "formula": "rate(arrival_delay_minutes >= 15)",
+        "window": "28d",
+        "products": "flight_delay",
+    }
+    assert view.tags == {"entity": "route", "kind": "windowed", "products": "flight_delay"}
+    on_demand = store.get_on_demand_feature_view("departure_request")
+    assert on_demand.tags["aircraft_age_years"] == "Years since the aircraft was built."

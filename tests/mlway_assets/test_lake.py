@@ -1,12 +1,14 @@
+import os
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from deltalake import DeltaTable
 
 from configs.environments import Lake as LakeAddress
-from mlway_assets.lake import ChangedColumnsError, Lake, MissingTableError
+from mlway_assets.lake import ChangedColumnsError, Lake, MissingTableError, MissingVersionError
 from mlway_assets.secrets import MissingSecretError
 
 DAYS = [date(2013, 10, 1), date(2013, 10, 2), date(2013, 10, 3)]
@@ -126,3 +128,53 @@ def test_a_missing_secret_is_named_before_anything_is_written(tmp_path: Path) ->
     with pytest.raises(MissingSecretError, match="The secret NO_SUCH_SECRET is not set"):
         lake.replace("raw", "deliveries", rows((DAYS[0], 1)))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_recorded_with_a_write_is_part_of_its_version(lake: Lake) -> None:
+    assert lake.commits("raw", "shops") == []
+    for number in range(3):
+        lake.replace("raw", "shops", pl.DataFrame({"id": [number]}), {"mlway.note": {"number": number, "none": None}})
+    lake.replace("raw", "shops", pl.DataFrame({"id": [3]}))
+    found = [(commit.version, commit.metadata.get("mlway.note")) for commit in lake.commits("raw", "shops")]
+    notes = [(number, {"number": number, "none": None}) for number in (2, 1, 0)]
+    assert found == [(3, None), *notes]
+    newest = lake.newest_recorded("raw", "shops", "mlway.note")
+    assert newest is not None
+    assert newest.version == 2
+    assert lake.newest_recorded("raw", "shops", "mlway.other") is None
+
+
+def test_versions_keep_their_numbers_while_another_writes(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake.replace("raw", "shops", pl.DataFrame({"id": [0]}), {"mlway.note": 0})
+    history, interruptions = DeltaTable.history, iter([1])
+
+    def interrupted(self: DeltaTable, limit: int | None = None) -> list[dict[str, object]]:
+        for number in interruptions:
+            lake.replace("raw", "shops", pl.DataFrame({"id": [number]}), {"mlway.note": number})
+        return history(self, limit)
+
+    monkeypatch.setattr(DeltaTable, "history", interrupted)
+    commits = lake.commits("raw", "shops")
+    assert [(commit.version, commit.metadata["mlway.note"]) for commit in commits] == [(1, 1), (0, 0)]
+
+
+def test_a_version_that_was_never_written_or_whose_files_are_gone_is_named(filled: Lake) -> None:
+    with pytest.raises(MissingVersionError, match=r"no version 7 of raw/deliveries: the newest is 0\.\nHint: "):
+        filled.scan("raw", "deliveries", 7)
+    filled.require_files("raw", "deliveries", 0)
+    for file in DeltaTable(filled.address.table_uri("raw", "deliveries")).file_uris():
+        Path(file).unlink()
+    with pytest.raises(MissingVersionError, match=r"no version 0 of raw/deliveries: its files were removed"):
+        filled.require_files("raw", "deliveries", 0)
+
+
+def test_old_versions_outlive_the_retention_of_deltas_log(lake: Lake, tmp_path: Path) -> None:
+    lake.replace("raw", "shops", pl.DataFrame({"id": [0]}), {"mlway.note": "first"})
+    lake.replace("raw", "shops", pl.DataFrame({"id": [1]}))
+    DeltaTable(lake.address.table_uri("raw", "shops")).create_checkpoint()
+    for file in (tmp_path / "raw" / "shops" / "_delta_log").iterdir():
+        os.utime(file, (0, 0))
+    for number in range(2, 102):  # Far enough for the checkpoint at which delta-rs cleans its log.
+        lake.replace("raw", "shops", pl.DataFrame({"id": [number]}))
+    assert lake.scan("raw", "shops", 0).collect()["id"].to_list() == [0]
+    assert lake.commits("raw", "shops")[-1].metadata["mlway.note"] == "first"
