@@ -13,7 +13,9 @@ from configs.load import Project
 from configs.products import ModelProduct
 from feature_repo.aggregations import EVENT_TIMESTAMP
 from feature_repo.delta_source import DeltaSource
+from feature_repo.feast_online_stores import DEFINITION_TAG
 from feature_repo.offline_store import DECLARATION_TAG
+from feature_repo.online_layout import definition_of
 from feature_repo.services import definitions_hash, service_name
 
 FEATURES_LAYER = "features"
@@ -56,7 +58,7 @@ def _feature_view(group: TableFeatures, entities: Mapping[str, Entity], environm
         ),
         description=group.description,
         owner=group.owner,
-        tags={"entity": group.entity, "kind": group.kind},
+        tags={"entity": group.entity, "kind": group.kind, DEFINITION_TAG: definition_of(group)},
     )
 
 

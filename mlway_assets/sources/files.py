@@ -13,8 +13,8 @@ from obstore.exceptions import BaseError as ObjectStoreError
 from obstore.store import LocalStore, ObjectStore, from_url
 
 from configs.load import PROJECT_ROOT
+from configs.secrets import resolve_secrets
 from configs.sources import FilesSource, FileTable
-from mlway_assets.secrets import resolve_secrets
 from mlway_assets.sources.reading import EVENT_DAY, Changes, DaysRead, SourceError, conform, with_event_day
 from mlway_assets.sources.tabular import parse
 

@@ -11,7 +11,7 @@ from feature_repo.services import definitions_hash
 from feature_repo.store import historical_features, open_store
 from mlway_assets.compute.population import rows_to_score
 from mlway_assets.resources import Platform
-from serving.online_features import SqliteOnlineFeatures
+from serving.online_features import build_online_features, join_key_columns, with_features
 
 SERVICE = "flight_delay"
 
@@ -103,41 +103,35 @@ def test_offline_and_online_agree_to_the_last_bit_as_of_now(built_platform: Plat
     offline = historical_features(
         open_store(built_platform.environment), entities.with_columns(event_timestamp=pl.lit(now)), SERVICE
     ).to_polars()
-    online = SqliteOnlineFeatures(built_platform.environment.feature_store.online_path, groups).read(entities, now)
+    read = build_online_features(built_platform.environment, groups).read(join_key_columns(entities, groups), now)
+    online = with_features(entities, groups, read)
     for group in groups:
         for name in group.types:
-            assert offline[name].equals(online.frame[name], null_equal=True), name
+            assert offline[name].equals(online[name], null_equal=True), name
 
 
 def test_our_online_reader_agrees_with_feasts(built_platform: Platform, requests: pl.DataFrame) -> None:
     project, store = built_platform.project, open_store(built_platform.environment)
     groups = list(project.table_groups(project.products[SERVICE]))
     entities = requests.head(60).select("carrier", "flight", "origin", "dest", "tailnum").drop_nulls()
-    path = built_platform.environment.feature_store.online_path
-    ours = SqliteOnlineFeatures(path, [_endless(group) for group in groups]).read(entities, built_platform.clock.now())
+    # Values of the moment that they were materialized for: nothing has left a window since.
+    ours = build_online_features(built_platform.environment, groups).read(
+        join_key_columns(entities, groups), built_platform.clock.now()
+    )
     for group in groups:
         refs = [f"{group.name}:{name}" for name in group.types]
         rows = entities.select(list(group.join_keys)).to_dicts()
         feasts = store.get_online_features(features=refs, entity_rows=rows).to_dict()
         for name in group.types:
-            assert ours.frame[name].to_list() == feasts[name], name
-
-
-def _endless(group: object) -> object:
-    """Feast does not enforce ttl online; compare without it."""
-    return type(
-        "Endless",
-        (),
-        {"name": group.name, "join_keys": group.join_keys, "types": group.types, "time_to_live": timedelta(0)},
-    )()
+            assert ours.values[name] == feasts[name], name
 
 
 def test_values_past_their_ttl_are_missing_online(built_platform: Platform, requests: pl.DataFrame) -> None:
     project = built_platform.project
     groups = project.table_groups(project.products[SERVICE])
-    reader = SqliteOnlineFeatures(built_platform.environment.feature_store.online_path, groups)
+    reader = build_online_features(built_platform.environment, groups)
     later = built_platform.clock.now() + timedelta(days=60)
-    read = reader.read(requests.drop("event_timestamp", "event_day"), later)
+    read = reader.read(join_key_columns(requests, groups), later)
     alive = {group.name for group in groups if not group.time_to_live}
     assert all({group.name for group in groups} - alive <= set(missing) for missing in read.missing)
 

@@ -6,8 +6,8 @@ import pytest
 from deltalake.exceptions import DeltaError
 
 from configs.environments import Lake as LakeAddress
+from configs.secrets import MissingSecretError
 from mlway_assets.lake import Lake, MissingTableError
-from mlway_assets.secrets import MissingSecretError
 
 DAYS = [date(2013, 10, 1), date(2013, 10, 2), date(2013, 10, 3)]
 
