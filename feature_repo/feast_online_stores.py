@@ -1,17 +1,18 @@
 """Feast's online stores with our writes: `feast materialize` and `store.push` keep the promises of online_writing.py.
 
-feature_repo/store.py names them in feature_store.yaml. What Redis holds, Feast reads by its own code; SQLite's rows
-are wider than Feast's, so they are read here.
+feature_repo/store.py names them in feature_store.yaml. What Redis holds, Feast reads by its own code; SQLite's tables
+are not Feast's, so they are read here.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from feast import Entity, FeatureView
+import polars as pl
+from feast import Entity, FeatureView, Field
 from feast.infra.infra_object import InfraObject
-from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.infra.online_stores.redis import RedisOnlineStore as FeastRedisOnlineStore
 from feast.infra.online_stores.redis import RedisOnlineStoreConfig
 from feast.infra.online_stores.sqlite import SqliteOnlineStore as FeastSqliteOnlineStore
@@ -20,25 +21,30 @@ from feast.protos.feast.core.Registry_pb2 import Registry
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.repo_config import RepoConfig
+from feast.types import Bool, Float64, Int64, String
 from feast.utils import make_tzaware
 
 from configs.environments import RedisOnlineStore
+from feature_repo.aggregations import EVENT_TIMESTAMP
+from feature_repo.column_types import POLARS_TYPES
 from feature_repo.online_layout import (
-    SQLITE_KEY,
     SQLITE_TIMESTAMP,
+    OnlineStoreError,
     OnlineView,
-    epoch_microseconds,
     quoted,
+    sqlite_columns,
     sqlite_table,
 )
 from feature_repo.online_redis import RedisWriter, connect
 from feature_repo.online_sqlite import SqliteWriter
-from feature_repo.online_writing import EncodedRows, OnlineWriter
+from feature_repo.online_writing import OnlineWriter, checked_rows
 
 DEFINITION_TAG = "definition"
 """Tag of a feature view that holds what its values are written under."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_DEFINITION = "0" * 16
+_KINDS: Mapping[Any, str] = {Float64: "float64", Int64: "int64", String: "string", Bool: "boolean"}
+_FIELDS = {"float64": "double_val", "int64": "int64_val", "string": "string_val", "boolean": "bool_val"}
 _FeastRows = list[tuple[EntityKey, dict[str, Value], datetime, datetime | None]]
 
 
@@ -62,7 +68,7 @@ class GuardedSqliteOnlineStore(FeastSqliteOnlineStore):
         self, config: RepoConfig, table: FeatureView, data: _FeastRows, progress: Callable[[int], Any] | None
     ) -> None:
         """Store the rows, unless newer ones are stored."""
-        SqliteWriter(self._get_db_path(config)).write(*_encoded(config, table, data))
+        SqliteWriter(self._get_db_path(config)).write(*_frame(table, data))
         if progress:
             progress(len(data))
 
@@ -74,12 +80,17 @@ class GuardedSqliteOnlineStore(FeastSqliteOnlineStore):
         requested_features: list[str] | None = None,
     ) -> list[tuple[datetime | None, dict[str, Value] | None]]:
         """The moment and the values of each entity; Nones where there is none."""
-        names = requested_features or [field.name for field in table.features]
-        keys = [_key(config, key) for key in entity_keys]
-        columns = ", ".join([SQLITE_KEY, SQLITE_TIMESTAMP, *map(quoted, names)])
-        query = f"SELECT {columns} FROM {sqlite_table(table.name)} WHERE {SQLITE_KEY} IN ({','.join('?' * len(keys))})"
-        found = {row[0]: row[1:] for row in self._get_conn(config).execute(query, keys)}
-        return [_read_row(found.get(key), names) for key in keys]
+        view = _view(table)
+        view = replace(view, features={name: view.features[name] for name in requested_features or view.features})
+        names = sorted(view.join_keys)
+        keys = [tuple(_natives(key)[name] for name in names) for key in entity_keys]
+        columns = ", ".join([*map(quoted, names), SQLITE_TIMESTAMP, *sqlite_columns(view)])
+        marks = ", ".join([f"({', '.join('?' * len(names))})"] * len(keys))
+        asked = f"({', '.join(map(quoted, names))}) IN (VALUES {marks})"
+        query = f"SELECT {columns} FROM {sqlite_table(view.name)} WHERE {asked}"
+        rows = self._get_conn(config).execute(query, [value for key in keys for value in key])
+        found = {row[: len(names)]: row[len(names) :] for row in rows}
+        return [_values(found.get(key), view) for key in keys]
 
     def update(
         self,
@@ -125,7 +136,7 @@ class GuardedRedisOnlineStore(FeastRedisOnlineStore):
     ) -> None:
         """Store the rows, unless newer ones are stored."""
         self._writer = self._writer or RedisWriter(config.online_store.address)
-        self._writer.write(*_encoded(config, table, data))
+        self._writer.write(*_frame(table, data))
         if progress:
             progress(len(data))
 
@@ -142,29 +153,47 @@ class GuardedRedisOnlineStore(FeastRedisOnlineStore):
         return self._client
 
 
-def _encoded(config: RepoConfig, table: FeatureView, data: _FeastRows) -> tuple[OnlineView, EncodedRows]:
-    view = _view(table)
-    keys = [_key(config, key) for key, _, _, _ in data]
-    moments = [epoch_microseconds(make_tzaware(moment)) for _, _, moment, _ in data]
-    values = [[row[name].SerializeToString() for _, row, _, _ in data] for name in view.features]
-    return view, EncodedRows(keys, moments, values)
-
-
 def _view(table: FeatureView) -> OnlineView:
     definition = bytes.fromhex(table.tags.get(DEFINITION_TAG, _NO_DEFINITION))
-    return OnlineView(table.name, dict.fromkeys(table.join_keys, ""), _names(table.features), definition)
+    features = {field.name: _kind(table, field) for field in table.features}
+    return OnlineView(
+        table.name, {field.name: _kind(table, field) for field in table.entity_columns}, features, definition
+    )
 
 
-def _names(fields: Iterable[Any]) -> dict[str, str]:
-    return {field.name: str(field.dtype) for field in fields}
+def _kind(table: FeatureView, field: Field) -> str:
+    if field.dtype not in _KINDS:
+        raise OnlineStoreError(
+            f"{table.name}.{field.name} is a {field.dtype}, which our online stores do not hold.\n"
+            f"Hint: declare it in configs/features/ as one of {', '.join(_KINDS.values())}."
+        )
+    return _KINDS[field.dtype]
 
 
-def _key(config: RepoConfig, key: EntityKey) -> bytes:
-    return serialize_entity_key(key, entity_key_serialization_version=config.entity_key_serialization_version)
+def _frame(table: FeatureView, data: _FeastRows) -> tuple[OnlineView, pl.DataFrame]:
+    view = _view(table)
+    rows = [
+        {EVENT_TIMESTAMP: make_tzaware(moment)} | _natives(key) | {name: _native(row[name]) for name in view.features}
+        for key, row, moment, _ in data
+    ]
+    kinds = {**view.join_keys, EVENT_TIMESTAMP: "timestamp", **view.features}
+    return view, checked_rows(view, pl.DataFrame(rows, {name: POLARS_TYPES[kind] for name, kind in kinds.items()}))
 
 
-def _read_row(row: tuple[Any, ...] | None, names: list[str]) -> tuple[datetime | None, dict[str, Value] | None]:
+def _natives(key: EntityKey) -> dict[str, Any]:
+    return dict(zip(key.join_keys, map(_native, key.entity_values), strict=True))
+
+
+def _native(value: Value) -> Any:
+    field = value.WhichOneof("val")
+    return getattr(value, field) if field else None
+
+
+def _values(row: tuple[Any, ...] | None, view: OnlineView) -> tuple[datetime | None, dict[str, Value] | None]:
     if row is None:
         return None, None
-    values = {name: Value.FromString(message or b"") for name, message in zip(names, row[1:], strict=True)}
+    values = {
+        name: Value() if value is None else Value(**{_FIELDS[kind]: value})
+        for (name, kind), value in zip(view.features.items(), row[1:], strict=True)
+    }
     return _EPOCH + timedelta(microseconds=row[0]), values

@@ -1,9 +1,8 @@
-"""The bytes of the online store, known here and nowhere else. Needs no Feast.
+"""The names and bytes of the online stores, known here and nowhere else. Needs no Feast.
 
-Entity keys (serialization version 3), `feast.types.Value` messages, Redis keys and fields are Feast's own, so that
-Feast reads what we write; property tests hold each against Feast's encoder. Ours, where Feast ignores it: an event
-timestamp's microseconds, and what its value was written under. Who writes and reads: online_sqlite.py,
-online_redis.py, serving/.
+Redis holds Feast's own layout, so that any of Feast's readers can read it: entity keys (serialization version 3),
+`feast.types.Value` messages, keys and fields; property tests hold each against Feast's encoder. Ours, where Feast skips
+it: an event timestamp's microseconds, and what its value was written under. SQLite holds a typed table for each view.
 """
 
 import hashlib
@@ -28,10 +27,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STRING, _INT64 = 2, 4
 """Feast's ValueType numbers."""
 _BOOL_TAG, _DOUBLE_TAG, _INT64_TAG, _STRING_TAG = 0x38, 0x29, 0x20, 0x12
-_DOUBLE = struct.Struct("<Bd")
+_DOUBLE = struct.Struct("<xd")
+_NULL = struct.pack("<Bd", _DOUBLE_TAG, float("nan"))
 _DOUBLES = np.dtype([("tag", "u1"), ("value", "<f8")])
-_FEW = 8
-"""Below this many values a loop is faster than numpy."""
+_FEW = 64
+"""So many doubles are unpacked one by one before numpy is faster."""
 _LONGEST_TIMESTAMP = 17
 """Bytes of the longest google.protobuf.Timestamp; ours are longer by what we append."""
 _ORIGIN = struct.Struct("<B8sBqBq")
@@ -122,21 +122,18 @@ def redis_timestamp_field(view: str) -> bytes:
     return f"_ts:{view}".encode()
 
 
-SQLITE_KEY, SQLITE_TIMESTAMP, SQLITE_SECOND = "_entity_key", "_event_timestamp", "_event_second"
-SQLITE_DEFINITION, SQLITE_AS_OF = "_definition", "_as_of"
+SQLITE_TIMESTAMP, SQLITE_DEFINITION, SQLITE_AS_OF = '":event_timestamp"', '":definition"', '":as_of"'
+"""Columns beside the join keys and the features: microseconds, eight bytes, microseconds or null."""
 
 
 def sqlite_table(view: str) -> str:
-    """The quoted table that holds a row for each entity and a column for each feature.
-
-    A group's name starts with a letter, so this is never the name of another group's Feast table.
-    """
-    return quoted(f"{FEAST_PROJECT}__{view}")
-
-
-def sqlite_feast_table(view: str) -> str:
-    """The quoted SQL view that shows it in Feast's layout, a row for each entity and feature."""
+    """The quoted table of a view: a row for each entity."""
     return quoted(f"{FEAST_PROJECT}_{view}")
+
+
+def sqlite_columns(view: OnlineView) -> list[str]:
+    """The quoted column of each feature. It says the type: a feature that changes it gets another column."""
+    return [quoted(f"{name}:{kind}") for name, kind in view.features.items()]
 
 
 def quoted(identifier: str) -> str:
@@ -156,8 +153,15 @@ def encode_timestamp(microseconds: int, definition: bytes, as_of: int) -> bytes:
     return message + _ORIGIN.pack(0x69, definition, 0x71, as_of, 0x79, microseconds)
 
 
-def decode_timestamp(message: bytes) -> int:
-    """Microseconds since 1970 of a timestamp message, ours or Feast's."""
+def decode_timestamps(messages: Sequence[bytes | None]) -> Sequence[int | None]:
+    """Microseconds since 1970 of timestamp messages, ours or Feast's; None for none."""
+    if messages and None not in messages and min(map(len, messages)) > _LONGEST_TIMESTAMP:  # type: ignore[arg-type]
+        tails = b"".join([message[-8:] for message in messages])  # type: ignore[index]
+        return struct.unpack(f"<{len(messages)}q", tails)
+    return [None if message is None else _decode_timestamp(message) for message in messages]
+
+
+def _decode_timestamp(message: bytes) -> int:
     if len(message) > _LONGEST_TIMESTAMP:
         return int.from_bytes(message[-8:], "little", signed=True)
     seconds, nanoseconds, position = 0, 0, 0
@@ -172,8 +176,9 @@ def decode_timestamp(message: bytes) -> int:
 
 
 def encode_values(values: pl.Series, kind: str) -> list[bytes]:
-    """A Value message for each value; a null's is empty."""
+    """A Value message for each value; a null's is empty, and so is that of NaN, as in Feast."""
     if kind == "float64":
+        values = values.fill_nan(None)
         messages = np.empty(len(values), _DOUBLES)
         messages["tag"], messages["value"] = _DOUBLE_TAG, values.fill_null(0.0).to_numpy()
         encoded: list[bytes] = messages.view("V9").tolist()
@@ -203,18 +208,28 @@ _ENCODERS: Mapping[str, Callable[[Any], bytes]] = {
     "string": _encode_string,
     "boolean": _encode_bool,
 }
-Decoder = Callable[[Sequence[bytes | None]], list[Any]]
 
 
-def column_decoder(kind: str) -> Decoder:
-    """A function from Value messages to values of the declared type: None for an empty message and for none at all.
+class ValueDecoder:
+    """Turns columns of Value messages into values of the declared types. Threads may share it.
 
-    It may be called from several threads. It raises OnlineStoreError for a message of another type.
+    An empty message is None, and so are a missing one and NaN. Raises OnlineStoreError for a message of another type.
     """
-    if kind == "float64":
-        return _decode_doubles
-    known = _Decoded(kind)
-    return lambda messages: list(map(known.__getitem__, messages))
+
+    def __init__(self, kinds: Sequence[str]) -> None:
+        self._doubles = [place for place, kind in enumerate(kinds) if kind == "float64"]
+        self._others = [(place, _Decoded(kind)) for place, kind in enumerate(kinds) if kind != "float64"]
+
+    def decode(self, columns: Sequence[Sequence[bytes | None]]) -> list[list[Any]]:
+        """The columns' values."""
+        values: list[list[Any]] = [[]] * len(columns)
+        for place, known in self._others:
+            values[place] = list(map(known.__getitem__, columns[place]))
+        if self._doubles:
+            doubles = _decode_doubles([columns[place] for place in self._doubles])
+            for place, column in zip(self._doubles, doubles, strict=True):
+                values[place] = column
+        return values
 
 
 class _Decoded(dict[bytes | None, Any]):
@@ -235,22 +250,21 @@ class _Decoded(dict[bytes | None, Any]):
         return value
 
 
-def _decode_doubles(messages: Sequence[bytes | None]) -> list[Any]:
-    count = len(messages)
-    if count >= _FEW and None not in messages:
-        data = b"".join(messages)  # type: ignore[arg-type]
-        # Only nine bytes a message, each with the tag at its first, are as many doubles.
-        if len(data) == 9 * count and data[::9].count(_DOUBLE_TAG) == count:
-            decoded: list[Any] = np.frombuffer(data, _DOUBLES)["value"].tolist()
-            return decoded
-    unpack = _DOUBLE.unpack
-    try:
-        pairs = [unpack(message) if message else (_DOUBLE_TAG, None) for message in messages]
-    except struct.error:
-        pairs = [(0, None)]
-    if any(tag != _DOUBLE_TAG for tag, _ in pairs):
+def _decode_doubles(columns: Sequence[Sequence[bytes | None]]) -> list[list[Any]]:
+    """Several columns at once: what numpy takes to begin is shared."""
+    rows = len(columns[0])
+    data = b"".join([message or _NULL for column in columns for message in column])
+    # Only nine bytes a message, each with the tag at its first, are as many doubles.
+    if len(data) != 9 * rows * len(columns) or data[::9].count(_DOUBLE_TAG) * 9 != len(data):
         raise _unexpected(_DOUBLE_TAG)
-    return [value for _, value in pairs]
+    if len(data) <= 9 * _FEW:
+        unpacked = [None if value != value else value for (value,) in _DOUBLE.iter_unpack(data)]  # noqa: PLR0124 - NaN
+        return [unpacked[place * rows : (place + 1) * rows] for place in range(len(columns))]
+    numbers = np.frombuffer(data, _DOUBLES)["value"].reshape(len(columns), rows)
+    values: list[list[Any]] = numbers.tolist()
+    for column, row in zip(*(each.tolist() for each in np.isnan(numbers).nonzero()), strict=True):
+        values[column][row] = None
+    return values
 
 
 def _decode(message: bytes, tag: int) -> int | str | bool:

@@ -8,8 +8,11 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
+
 from configs.environments import RedisOnlineStore
 from configs.secrets import resolve_secret
+from feature_repo.aggregations import EVENT_TIMESTAMP
 from feature_repo.online_layout import (
     FEAST_PROJECT,
     NEVER,
@@ -18,11 +21,11 @@ from feature_repo.online_layout import (
     OnlineStoreUnavailableError,
     OnlineView,
     encode_timestamp,
+    encode_values,
     redis_field,
     redis_key,
     redis_timestamp_field,
 )
-from feature_repo.online_writing import EncodedRows
 
 if TYPE_CHECKING:
     import redis
@@ -126,25 +129,26 @@ class RedisWriter:
     def prepare(self, view: OnlineView) -> None:
         """Nothing: a hash takes any field."""
 
-    def write(self, view: OnlineView, rows: EncodedRows, as_of: int = NEVER) -> int:
+    def write(self, view: OnlineView, rows: pl.DataFrame, as_of: int = NEVER) -> int:
         """Store the rows, unless newer ones are stored; see OnlineWriter."""
         fields = [redis_field(view.name, feature) for feature in view.features]
         head = [redis_timestamp_field(view.name), len(fields), *fields]
-        stored = zip(rows.keys, rows.timestamps, *rows.values, strict=True)
+        values = [encode_values(rows[name], kind) for name, kind in view.features.items()]
+        stored = zip(_keys_of(view, rows), rows[EVENT_TIMESTAMP].to_list(), *values, strict=True)
         calls = []
         while part := list(islice(stored, _ENTITIES)):
             arguments: list[Any] = [*head]
-            for _, moment, *values in part:
-                arguments += (encode_timestamp(moment, view.definition, as_of), *values)
-            calls.append((_LUA_WRITE, len(part), *(redis_key(row[0]) for row in part), *arguments))
+            for _, moment, *messages in part:
+                arguments += (encode_timestamp(moment, view.definition, as_of), *messages)
+            calls.append((_LUA_WRITE, len(part), *(row[0] for row in part), *arguments))
         return self._run(calls)
 
-    def prune(self, view: OnlineView, keep: set[bytes], as_of: int, alive_since: int) -> int:
+    def prune(self, view: OnlineView, keep: pl.DataFrame, as_of: int, alive_since: int) -> int:
         """Delete what a full materialization did not find; see OnlineWriter. Walks over every key of the database."""
         limit = encode_timestamp(alive_since, view.definition, as_of)
         fields = [redis_field(view.name, feature) for feature in view.features]
         arguments = [redis_timestamp_field(view.name), limit, *fields]
-        stored = {redis_key(key) for key in keep}
+        stored = set(_keys_of(view, keep))
         others = (key for key in self._keys(view) if key not in stored)
         deleted = 0
         while part := list(islice(others, _ENTITIES)):
@@ -186,6 +190,11 @@ class RedisWriter:
                 f"Redis at {self._address.host}:{self._address.port} refuses a write: {error}.\n"
                 "Hint: its log says more; a replica and a full server take no writes."
             ) from error
+
+
+def _keys_of(view: OnlineView, rows: pl.DataFrame) -> list[bytes]:
+    keys = EntityKeys(view.join_keys).encode({name: rows[name].to_list() for name in view.join_keys})
+    return [redis_key(key) for key in keys if key is not None]
 
 
 def connect(address: RedisOnlineStore) -> "redis.Redis":

@@ -4,8 +4,6 @@ A write is atomic for each entity of a view: readers see its old values or its n
 unless that is newer, so that batches may come twice, late or in any order and the newest value stays.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -17,42 +15,30 @@ from feature_repo.aggregations import EVENT_TIMESTAMP
 from feature_repo.column_types import POLARS_TYPES
 from feature_repo.online_layout import (
     NEVER,
-    EntityKeys,
     OnlineStoreError,
     OnlineView,
-    encode_values,
     epoch_microseconds,
     online_view,
 )
 
 
-@dataclass(frozen=True)
-class EncodedRows:
-    """Values ready to be stored: an entity key, a moment in microseconds and a Value of each feature for each row."""
-
-    keys: Sequence[bytes]
-    timestamps: Sequence[int]
-    values: Sequence[Sequence[bytes]]
-    """A column for each feature of the view, in its order."""
-
-
 class OnlineWriter(Protocol):
     """Writes one online store. May be used by several threads and processes at once.
 
-    `as_of` is the moment, in microseconds, up to which a materialization knows everything: it also replaces what an
-    earlier materialization wrote, and what was written under another definition. A push has none, `NEVER`.
-    Every method raises OnlineStoreError.
+    Frames are as `checked_rows` makes them. `as_of` is the moment, in microseconds, up to which a materialization
+    knows everything: it also replaces what an earlier materialization wrote, and what was written under another
+    definition. A push has none, `NEVER`. Every method raises OnlineStoreError.
     """
 
     def prepare(self, view: OnlineView) -> None:
         """Make the store ready for a view that is new or has changed."""
         ...
 
-    def write(self, view: OnlineView, rows: EncodedRows, as_of: int = NEVER) -> int:
+    def write(self, view: OnlineView, rows: pl.DataFrame, as_of: int = NEVER) -> int:
         """Store the rows; gives how many replaced what was stored. Keys may repeat: then the newest row counts."""
         ...
 
-    def prune(self, view: OnlineView, keep: set[bytes], as_of: int, alive_since: int) -> int:
+    def prune(self, view: OnlineView, keep: pl.DataFrame, as_of: int, alive_since: int) -> int:
         """Delete entities that a full materialization as of `as_of` did not find, but never what was pushed since.
 
         What goes: values of another definition, of a materialization until `as_of`, or from before `alive_since`.
@@ -79,7 +65,7 @@ def push_values(writer: OnlineWriter, group: TableFeatures, values: pl.DataFrame
     may push the same entities at once: the newest value stays. Raises OnlineStoreError.
     """
     view = online_view(group)
-    return writer.write(view, encode_rows(view, values))
+    return writer.write(view, checked_rows(view, values))
 
 
 def replace_values(
@@ -90,22 +76,25 @@ def replace_values(
     With `prune`, `values` are all there are: other entities go, unless something newer was pushed for them.
     """
     view, moment = online_view(group), epoch_microseconds(as_of)
-    rows = encode_rows(view, values)
+    rows = checked_rows(view, values)
     written = writer.write(view, rows, moment)
     if not prune:
         return written, 0
     alive_since = moment - group.time_to_live // timedelta(microseconds=1) if group.time_to_live else NEVER
-    return written, writer.prune(view, set(rows.keys), moment, alive_since)
+    return written, writer.prune(view, rows, moment, alive_since)
 
 
-def encode_rows(view: OnlineView, values: pl.DataFrame) -> EncodedRows:
-    """A frame in the store's bytes. Rows with a null join key are left out. Raises OnlineStoreError."""
+def checked_rows(view: OnlineView, values: pl.DataFrame) -> pl.DataFrame:
+    """Columns: the join keys by name, `event_timestamp` in microseconds, the features; all of their declared types.
+
+    Rows with a null join key are left out, and NaN is null, as in Feast. Raises OnlineStoreError.
+    """
     _check_columns(view, values)
-    values = values.drop_nulls(list(view.join_keys))
-    keys = EntityKeys(view.join_keys).encode({name: values[name].to_list() for name in view.join_keys})
-    moments = values[EVENT_TIMESTAMP].cast(POLARS_TYPES["timestamp"]).dt.epoch("us").to_list()
-    columns = [encode_values(values[name].cast(POLARS_TYPES[kind]), kind) for name, kind in view.features.items()]
-    return EncodedRows([key for key in keys if key is not None], moments, columns)
+    keys = [pl.col(name).cast(POLARS_TYPES[kind]) for name, kind in sorted(view.join_keys.items())]
+    moment = pl.col(EVENT_TIMESTAMP).dt.epoch("us")
+    features = [pl.col(name).cast(POLARS_TYPES[kind]) for name, kind in view.features.items()]
+    rows = values.drop_nulls(list(view.join_keys)).select(*keys, moment, *features)
+    return rows.with_columns(pl.selectors.float().fill_nan(None))
 
 
 def _check_columns(view: OnlineView, values: pl.DataFrame) -> None:

@@ -17,16 +17,18 @@ from configs.environments import RedisOnlineStore
 from configs.features import TableFeatures
 from configs.secrets import resolve_secret
 from feature_repo.online_layout import (
+    EntityKeys,
     OnlineStoreError,
     OnlineStoreUnavailableError,
-    decode_timestamp,
+    ValueDecoder,
+    decode_timestamps,
     epoch_microseconds,
     redis_field,
     redis_key,
     redis_timestamp_field,
 )
 from serving.online_features import FeatureColumns
-from serving.online_views import EntityKind, ViewColumns, ViewReader, assemble, entity_kinds, row_count
+from serving.online_views import ViewColumns, ViewReader, assemble, row_count
 
 _CHUNK = 262_144
 _PASSING = ("LOADING", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN")
@@ -39,7 +41,10 @@ class RedisOnlineFeatures:
     def __init__(self, address: RedisOnlineStore, groups: Sequence[TableFeatures]) -> None:
         self._address = address
         self._views = [ViewReader(group) for group in groups]
-        self._kinds = [_KindOfHash(kind) for kind in entity_kinds(groups, self._views)]
+        kinds: dict[tuple[tuple[str, str], ...], list[ViewReader]] = {}
+        for view in self._views:
+            kinds.setdefault(tuple(sorted(view.stored.join_keys.items())), []).append(view)
+        self._kinds = [_KindOfHash(dict(keys), views) for keys, views in kinds.items()]
         self._greeting = _greeting(address)
         self._local = threading.local()
 
@@ -93,12 +98,13 @@ class _NotNow(Exception):
 
 
 class _KindOfHash:
-    """The views that lie in one hash, and the command that reads all of them."""
+    """The views that lie in one hash, keyed by the same join keys, and the command that reads all of them."""
 
-    def __init__(self, kind: EntityKind) -> None:
-        self.keys, self._views = kind.keys, kind.views
+    def __init__(self, join_keys: Mapping[str, str], views: Sequence[ViewReader]) -> None:
+        self.keys = EntityKeys(join_keys)
+        self._views = [(view, ValueDecoder(list(view.stored.features.values()))) for view in views]
         fields = []
-        for view in kind.views:
+        for view in views:
             fields += [redis_timestamp_field(view.name), *(redis_field(view.name, name) for name in view.features)]
         self._head = b"*%d\r\n$5\r\nHMGET\r\n" % (2 + len(fields))
         self._tail = b"".join(_packed(field) for field in fields)
@@ -106,7 +112,9 @@ class _KindOfHash:
 
     def commands(self, keys: Sequence[bytes]) -> list[bytes]:
         """One command for each entity."""
-        return [b"%b%b%b" % (self._head, _packed(redis_key(key)), self._tail) for key in keys]
+        head, tail = self._head, self._tail
+        hashes = map(redis_key, keys)
+        return [b"%b$%d\r\n%b\r\n%b" % (head, len(key), key, tail) for key in hashes]
 
     def columns(
         self, replies: Sequence[Sequence[bytes | None]], asked: list[bytes | None], found: list[bytes], as_of: int
@@ -116,10 +124,9 @@ class _KindOfHash:
         rows = None if asked == found else _places(asked, found)
         columns: dict[str, ViewColumns] = {}
         start = 0
-        for view in self._views:
+        for view, decoder in self._views:
             end = start + 1 + len(view.features)
-            moments = [None if message is None else decode_timestamp(message) for message in fields[start]]
-            read = view.columns(moments, fields[start + 1 : end], as_of)
+            read = view.columns(decode_timestamps(fields[start]), decoder.decode(fields[start + 1 : end]), as_of)
             columns[view.name] = read if rows is None else _spread(read, rows)
             start = end
         return columns
@@ -165,7 +172,7 @@ class _Connection:
         while len(replies) < len(commands):
             reply = self._reader.gets()
             if reply is not False:
-                replies.append(_checked(reply))
+                replies.append(reply)
                 continue
             left = deadline - monotonic()
             if left <= 0:
@@ -175,6 +182,9 @@ class _Connection:
             if not data:
                 raise ConnectionResetError("the server closed the connection")
             self._reader.feed(data)
+        for reply in replies:
+            if isinstance(reply, hiredis.ReplyError):
+                raise _refusal(reply)
         return replies
 
     def close(self) -> None:
@@ -193,14 +203,12 @@ def _greeting(address: RedisOnlineStore) -> list[bytes]:
     return commands
 
 
-def _checked(reply: Any) -> Any:
-    if isinstance(reply, hiredis.ReplyError):
-        if str(reply).startswith(_PASSING):
-            raise _NotNow(str(reply))
-        raise OnlineStoreError(
-            f"Redis refuses a read: {reply}.\nHint: check the account and the password that the environment names."
-        )
-    return reply
+def _refusal(reply: Exception) -> Exception:
+    if str(reply).startswith(_PASSING):
+        return _NotNow(str(reply))
+    return OnlineStoreError(
+        f"Redis refuses a read: {reply}.\nHint: check the account and the password that the environment names."
+    )
 
 
 def _command(*words: str) -> bytes:

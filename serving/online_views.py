@@ -1,4 +1,4 @@
-"""What stored messages say as of a moment, view by view: the readers of all stores share it."""
+"""What stored values say as of a moment, view by view: the readers of all stores share it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from configs.features import TableFeatures, WindowedFeatures
-from feature_repo.online_layout import EntityKeys, column_decoder
+from feature_repo.online_layout import OnlineView, online_view
 from serving.online_features import FeatureColumns
 
 _MICROSECOND = timedelta(microseconds=1)
@@ -24,59 +24,47 @@ class ViewColumns:
 
 
 class ViewReader:
-    """Turns the stored messages of one view into values. Everything that a read need not repeat is done here once."""
+    """Says what the stored values of one view are worth at a moment. What a read need not repeat is done here once."""
 
     def __init__(self, group: TableFeatures) -> None:
         self.name = group.name
+        self.stored: OnlineView = online_view(group)
         self.features = list(group.types)
-        self._decoders = [column_decoder(kind) for kind in group.types.values()]
         self._time_to_live = group.time_to_live // _MICROSECOND
-        self._windows = _windows(group) if isinstance(group, WindowedFeatures) else {}
+        self._windows = _windows(group) if isinstance(group, WindowedFeatures) else []
 
-    def columns(
-        self, moments: Sequence[int | None], messages: Sequence[Sequence[bytes | None]], as_of: int
-    ) -> ViewColumns:
-        """The values as of a moment, in microseconds as `moments`, which say of when each entity's messages are.
+    def columns(self, moments: Sequence[int | None], values: list[list[Any]], as_of: int) -> ViewColumns:
+        """The values as of a moment, in microseconds as `moments`, which say of when each entity's `values` are.
 
-        Raises OnlineStoreError for a message of another type than is declared.
+        The lists in `values` are changed.
         """
-        oldest = as_of - self._time_to_live if self._time_to_live else None
-        alive = [moment is not None and moment <= as_of and (oldest is None or moment >= oldest) for moment in moments]
-        values = [decode(column) for decode, column in zip(self._decoders, messages, strict=True)]
-        if False in alive:
-            gone = [row for row, is_alive in enumerate(alive) if not is_alive]
-            for column in values:
-                for row in gone:
+        if not self._all_alive(moments, as_of):
+            moments = [moment if self._all_alive((moment,), as_of) else None for moment in moments]
+            for row in [row for row, moment in enumerate(moments) if moment is None]:
+                for column in values:
                     column[row] = None
-        ages = [
-            (as_of - moment) / 1e6 if is_alive else None  # type: ignore[operator]
-            for moment, is_alive in zip(moments, alive, strict=True)
-        ]
-        for window, features in self._windows.items():
-            self._empty(values, moments, alive, as_of - window, features)
-        return ViewColumns(values, ages)
+        for window, features in self._windows:
+            start = as_of - window
+            # A window is open where it starts: what became known at that moment has left it.
+            for row in [row for row, moment in enumerate(moments) if moment is not None and moment <= start]:
+                for place, value in features:
+                    values[place][row] = value
+        return ViewColumns(values, [None if moment is None else (as_of - moment) / 1e6 for moment in moments])
 
-    @staticmethod
-    def _empty(
-        values: list[list[Any]],
-        moments: Sequence[int | None],
-        alive: Sequence[bool],
-        start: int,
-        features: Sequence[tuple[int, int | None]],
-    ) -> None:
-        """A window is open where it starts: what became known at that moment has left it."""
-        for row, moment in enumerate(moments):
-            if alive[row] and moment is not None and moment <= start:
-                for feature, value in features:
-                    values[feature][row] = value
+    def _all_alive(self, moments: Sequence[int | None], as_of: int) -> bool:
+        """Whether each has come, and none is past its ttl."""
+        if not moments or None in moments:
+            return False
+        known: Sequence[int] = moments  # type: ignore[assignment]
+        return max(known) <= as_of and (not self._time_to_live or min(known) >= as_of - self._time_to_live)
 
 
-def _windows(group: WindowedFeatures) -> dict[int, list[tuple[int, int | None]]]:
-    """Window in microseconds to its features, by place, each with its value once the window is empty."""
+def _windows(group: WindowedFeatures) -> list[tuple[int, list[tuple[int, int | None]]]]:
+    """Each window in microseconds with its features, by place, and their values once it is empty."""
     windows: dict[int, list[tuple[int, int | None]]] = {}
     for place, (aggregation, window) in enumerate(group.parts.values()):
         windows.setdefault(window // _MICROSECOND, []).append((place, _EMPTY_WINDOW.get(aggregation.function)))
-    return windows
+    return list(windows.items())
 
 
 def assemble(views: Sequence[ViewReader], columns: Mapping[str, ViewColumns], count: int) -> FeatureColumns:
@@ -93,23 +81,6 @@ def assemble(views: Sequence[ViewReader], columns: Mapping[str, ViewColumns], co
                 if age is None:
                     missing[row].append(view.name)
     return FeatureColumns(values, ages, missing)
-
-
-@dataclass(frozen=True)
-class EntityKind:
-    """Views that are keyed by the same join keys."""
-
-    keys: EntityKeys
-    views: list[ViewReader]
-
-
-def entity_kinds(groups: Sequence[TableFeatures], views: Sequence[ViewReader]) -> list[EntityKind]:
-    """The views of the groups, by what they are keyed by."""
-    kinds: dict[tuple[tuple[str, str], ...], EntityKind] = {}
-    for group, view in zip(groups, views, strict=True):
-        keys = tuple(sorted(group.join_keys.items()))
-        kinds.setdefault(keys, EntityKind(EntityKeys(group.join_keys), [])).views.append(view)
-    return list(kinds.values())
 
 
 def row_count(entities: Mapping[str, Sequence[Any]]) -> int:

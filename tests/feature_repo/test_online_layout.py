@@ -12,8 +12,8 @@ from feature_repo.column_types import POLARS_TYPES
 from feature_repo.online_layout import (
     EntityKeys,
     OnlineStoreError,
-    column_decoder,
-    decode_timestamp,
+    ValueDecoder,
+    decode_timestamps,
     encode_timestamp,
     encode_values,
     redis_field,
@@ -41,28 +41,40 @@ def bits(value: object) -> object:
     return struct.pack("<d", value) if isinstance(value, float) else value
 
 
+def is_null(value: object) -> bool:
+    return value is None or value != value  # noqa: PLR0124 - NaN
+
+
 @given(COLUMNS)
 def test_values_are_feasts_messages_and_come_back_to_the_bit(column: tuple[str, list[object]]) -> None:
     kind, values = column
     messages = encode_values(pl.Series(values, dtype=POLARS_TYPES[kind]), kind)
-    feasts = [Value() if value is None else Value(**{FIELDS[kind]: value}) for value in values]
+    feasts = [Value() if is_null(value) else Value(**{FIELDS[kind]: value}) for value in values]
     assert messages == [message.SerializeToString() for message in feasts]
-    assert list(map(bits, column_decoder(kind)(messages))) == list(map(bits, values))
+    wanted = [None if is_null(value) else bits(value) for value in values]
+    assert list(map(bits, ValueDecoder([kind]).decode([messages])[0])) == wanted
 
 
-@given(st.lists(st.floats(allow_nan=False), min_size=9, max_size=20), st.integers(0, 8))
-def test_a_column_of_doubles_may_lack_one(values: list[float | None], place: int) -> None:
-    messages: list[bytes | None] = list(encode_values(pl.Series(values, dtype=pl.Float64), "float64"))
-    messages[place] = values[place] = None
-    assert column_decoder("float64")(messages) == values
+ROWS = st.lists(st.tuples(*(st.one_of(st.none(), VALUES[kind]) for kind in sorted(VALUES) * 3)), max_size=30)
+
+
+@given(ROWS)
+def test_columns_of_every_type_are_decoded_together(rows: list[tuple[object, ...]]) -> None:
+    kinds = sorted(VALUES) * 3
+    columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in kinds]
+    messages: list[list[bytes | None]] = [
+        [None if value is None else Value(**{FIELDS[kind]: value}).SerializeToString() for value in column]
+        for kind, column in zip(kinds, columns, strict=True)
+    ]
+    wanted = [[None if is_null(value) else bits(value) for value in column] for column in columns]
+    assert [list(map(bits, column)) for column in ValueDecoder(kinds).decode(messages)] == wanted
 
 
 @pytest.mark.parametrize("kind", sorted(VALUES))
-@pytest.mark.parametrize("count", [1, 20])
+@pytest.mark.parametrize("count", [1, 100])
 def test_a_message_of_another_type_is_an_error(kind: str, count: int) -> None:
-    decode = column_decoder(kind)
     with pytest.raises(OnlineStoreError, match=f"declared {kind}"):
-        decode([Value(bytes_val=b"12345678").SerializeToString()] * count)
+        ValueDecoder([kind]).decode([[Value(bytes_val=b"12345678").SerializeToString()] * count])
 
 
 @given(TEXTS, INTEGERS)
@@ -86,7 +98,8 @@ def test_timestamps_are_messages_that_feast_reads_to_the_microsecond(
     moment: int, definition: bytes, as_of: int
 ) -> None:
     message = encode_timestamp(moment, definition, as_of)
-    assert decode_timestamp(message) == moment
+    assert list(decode_timestamps([message, message])) == [moment, moment]
+    assert decode_timestamps([message, None]) == [moment, None]
     feasts = Timestamp.FromString(message)
     assert feasts.seconds * 1_000_000 + feasts.nanos // 1_000 == moment
     assert len(message) > 17
@@ -96,7 +109,7 @@ def test_timestamps_are_messages_that_feast_reads_to_the_microsecond(
 def test_timestamps_that_feast_wrote_are_read(moment: datetime) -> None:
     message = Timestamp()
     message.FromDatetime(moment.replace(tzinfo=UTC))
-    assert decode_timestamp(message.SerializeToString()) == message.ToMicroseconds()
+    assert decode_timestamps([message.SerializeToString()])[0] == message.ToMicroseconds()
     assert len(message.SerializeToString()) <= 17
 
 

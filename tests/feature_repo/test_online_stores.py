@@ -3,7 +3,7 @@
 import itertools
 import random
 import subprocess
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pandas as pd
@@ -147,26 +147,24 @@ def test_the_feast_sdk_reads_what_we_write_and_agrees(online: OnlineStoreUnderTe
     assert values[STATE.name]["fuel"].to_list() == ours.values["fuel"][:2]
 
 
-@pytest.mark.parametrize("online", ["sqlite"], indirect=True)
-def test_feasts_stock_sqlite_store_reads_the_same_file(online: OnlineStoreUnderTest) -> None:
+def test_feast_sees_the_moment_of_a_value_to_the_microsecond(online: OnlineStoreUnderTest) -> None:
     fill(online)
     store = register_features(online.environment, online.project)
-    for group in GROUPS:
-        materialize_group(store, group, LATER)
-    from feast.infra.online_stores.sqlite import SqliteOnlineStore, SqliteOnlineStoreConfig
-    from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-    from feast.protos.feast.types.Value_pb2 import Value
+    materialize_group(store, STATE, LATER)
+    response = store.get_online_features(features=["car_state:fuel"], entity_rows=[{"plate": "A1"}])
+    stamps = [result.event_timestamps[0].ToMicroseconds() for result in response.proto.results]
+    assert NOON + timedelta(microseconds=123_457) in [
+        datetime.fromtimestamp(0, UTC) + us * MICROSECOND for us in stamps
+    ]
 
-    config = store.config.model_copy()
-    config._online_store = SqliteOnlineStoreConfig(path=online.address["path"])
-    for group, key in ((STATE, ["plate"]), (PRICE, ["town", "number"])):
-        values = [Value(string_val="A1")] if group is STATE else [Value(string_val="Rom"), Value(int64_val=-2)]
-        asked = [EntityKey(join_keys=key, entity_values=values)]
-        view = store.get_feature_view(group.name)
-        stock = SqliteOnlineStore().online_read(config, view, asked, list(group.types))
-        ours = store._get_provider().online_read(store.config, view, asked, list(group.types))
-        assert stock[0][1] == ours[0][1]
-        assert stock[0][0] == ours[0][0].replace(microsecond=0)
+
+def test_a_feature_that_changes_its_type_is_null_until_it_is_written(online: OnlineStoreUnderTest) -> None:
+    push_values(online.writer, STATE, FULL)
+    features = STATE.model_dump()["features"] | {"fuel": {"expression": "fuel", "type": "string"}}
+    changed = LatestFeatures.model_validate(STATE.model_dump() | {"features": features})
+    online.writer.prepare(online.view(changed))
+    push_values(online.writer, changed, frame(changed, ["A1", NOON, "much", 7, "Ann", True]))
+    assert online.reader(changed).read({"plate": ["A1"]}, NOON).values["fuel"] == ["much"]
 
 
 def fill(online: OnlineStoreUnderTest) -> dict[str, pl.DataFrame]:
