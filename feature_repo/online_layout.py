@@ -34,6 +34,7 @@ _FEW = 64
 """So many doubles are unpacked one by one before numpy is faster."""
 _LONGEST_TIMESTAMP = 17
 """Bytes of the longest google.protobuf.Timestamp; ours are longer by what we append."""
+_NO_TAIL = struct.pack("<q", NEVER)
 _ORIGIN = struct.Struct("<B8sBqBq")
 
 
@@ -155,9 +156,10 @@ def encode_timestamp(microseconds: int, definition: bytes, as_of: int) -> bytes:
 
 def decode_timestamps(messages: Sequence[bytes | None]) -> Sequence[int | None]:
     """Microseconds since 1970 of timestamp messages, ours or Feast's; None for none."""
-    if messages and None not in messages and min(map(len, messages)) > _LONGEST_TIMESTAMP:  # type: ignore[arg-type]
-        tails = b"".join([message[-8:] for message in messages])  # type: ignore[index]
-        return struct.unpack(f"<{len(messages)}q", tails)
+    if all([message is None or len(message) > _LONGEST_TIMESTAMP for message in messages]):  # noqa: C419 - faster
+        tails = b"".join([_NO_TAIL if message is None else message[-8:] for message in messages])
+        moments = struct.unpack(f"<{len(messages)}q", tails)
+        return [None if moment == NEVER else moment for moment in moments] if NEVER in moments else moments
     return [None if message is None else _decode_timestamp(message) for message in messages]
 
 

@@ -5,6 +5,7 @@ The commands are packed here and the replies parsed by hiredis: redis-py takes l
 
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -31,6 +32,7 @@ from serving.online_features import FeatureColumns
 from serving.online_views import ViewColumns, ViewReader, assemble, row_count
 
 _CHUNK = 262_144
+_WORTH_SENDING = 32
 _PASSING = ("LOADING", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN")
 """Replies of a server that will answer once it has done something else."""
 
@@ -49,31 +51,16 @@ class RedisOnlineFeatures:
         self._local = threading.local()
 
     def read(self, entities: Mapping[str, Sequence[Any]], as_of: datetime) -> FeatureColumns:
-        """The features of every row as of a moment; see OnlineFeatures."""
-        count, moment = row_count(entities), epoch_microseconds(as_of)
-        asked = [kind.keys.encode(entities) for kind in self._kinds]
-        distinct = [list(dict.fromkeys(key for key in keys if key is not None)) for keys in asked]
-        commands = [part for kind, keys in zip(self._kinds, distinct, strict=True) for part in kind.commands(keys)]
-        replies = self._ask(commands)
-        columns: dict[str, ViewColumns] = {}
-        start = 0
-        for kind, keys, found in zip(self._kinds, asked, distinct, strict=True):
-            end = start + len(found)
-            columns |= kind.columns(replies[start:end], keys, found, moment)
-            start = end
-        return assemble(self._views, columns, count)
+        """The features of every row as of a moment; see OnlineFeatures.
 
-    def _ask(self, commands: list[bytes]) -> list[Any]:
-        """A reply to each command; a connection that fails is replaced, as often as is declared."""
-        if not commands:
-            return []
+        A connection that fails is replaced, as often as is declared.
+        """
+        moment = epoch_microseconds(as_of)
         failure: Exception | None = None
         for _ in range(self._address.attempts):
             try:
-                connection: _Connection | None = getattr(self._local, "connection", None)
-                if connection is None:
-                    connection = self._local.connection = _Connection(self._address, self._greeting)
-                return connection.ask(commands)
+                columns = self._read(self._connection(), entities, moment)
+                return assemble(self._views, columns, row_count(entities))
             except (OSError, _NotNow) as error:
                 failure = error
                 self._close()
@@ -85,6 +72,29 @@ class RedisOnlineFeatures:
             f"tried {self._address.attempts} times: {failure or type(failure).__name__}.\n"
             "Hint: look whether it runs, and at `feature_store.online` of the environment."
         ) from failure
+
+    def _read(
+        self, connection: "_Connection", entities: Mapping[str, Sequence[Any]], as_of: int
+    ) -> dict[str, ViewColumns]:
+        """All commands go out before the first reply is awaited; Redis works on some while others are packed."""
+        connection.begin()
+        asked = []
+        for kind in self._kinds:
+            keys = kind.keys.encode(entities)
+            found = _distinct(keys)
+            connection.send(kind.commands(found))
+            asked.append((kind, keys, found))
+        connection.flush()
+        columns: dict[str, ViewColumns] = {}
+        for kind, keys, found in asked:
+            columns |= kind.columns(connection.receive(len(found)), keys, found, as_of)
+        return columns
+
+    def _connection(self) -> "_Connection":
+        connection: _Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = _Connection(self._address, self._greeting)
+        return connection
 
     def _close(self) -> None:
         connection: _Connection | None = getattr(self._local, "connection", None)
@@ -102,10 +112,10 @@ class _KindOfHash:
 
     def __init__(self, join_keys: Mapping[str, str], views: Sequence[ViewReader]) -> None:
         self.keys = EntityKeys(join_keys)
-        self._views = [(view, ValueDecoder(list(view.stored.features.values()))) for view in views]
-        fields = []
-        for view in views:
-            fields += [redis_timestamp_field(view.name), *(redis_field(view.name, name) for name in view.features)]
+        self._views = views
+        self._decoder = ValueDecoder([kind for view in views for kind in view.stored.features.values()])
+        fields = [redis_timestamp_field(view.name) for view in views]
+        fields += [redis_field(view.name, name) for view in views for name in view.features]
         self._head = b"*%d\r\n$5\r\nHMGET\r\n" % (2 + len(fields))
         self._tail = b"".join(_packed(field) for field in fields)
         self._width = len(fields)
@@ -121,15 +131,22 @@ class _KindOfHash:
     ) -> dict[str, ViewColumns]:
         """The columns of each view for the rows of `asked`, from the replies for the entities `found`."""
         fields: list[Sequence[bytes | None]] = list(zip(*replies, strict=True)) or [()] * self._width
+        values = self._decoder.decode(fields[len(self._views) :])
         rows = None if asked == found else _places(asked, found)
         columns: dict[str, ViewColumns] = {}
         start = 0
-        for view, decoder in self._views:
-            end = start + 1 + len(view.features)
-            read = view.columns(decode_timestamps(fields[start]), decoder.decode(fields[start + 1 : end]), as_of)
+        for view, stamps in zip(self._views, fields, strict=False):
+            end = start + len(view.features)
+            read = view.columns(decode_timestamps(stamps), values[start:end], as_of)
             columns[view.name] = read if rows is None else _spread(read, rows)
             start = end
         return columns
+
+
+def _distinct(asked: list[bytes | None]) -> list[bytes]:
+    """The entities to ask for; a few that repeat cost less than telling them apart."""
+    found = [key for key in dict.fromkeys(asked) if key is not None]
+    return asked if None not in asked and 4 * len(found) > 3 * len(asked) else found  # type: ignore[return-value]
 
 
 def _places(asked: Sequence[bytes | None], found: Sequence[bytes]) -> list[int]:
@@ -147,10 +164,12 @@ def _spread(columns: ViewColumns, rows: Sequence[int]) -> ViewColumns:
 
 
 class _Connection:
-    """A connection that keeps deadlines: no call takes longer than is declared."""
+    """A connection on which nothing waits longer than is declared."""
 
     def __init__(self, address: RedisOnlineStore, greeting: list[bytes]) -> None:
         self._seconds = address.timeout_milliseconds / 1_000
+        self._deadline = 0.0
+        self._unsent: list[bytes] = []
         self._reader = hiredis.Reader()
         self._socket = socket.create_connection((address.host, address.port), self._seconds)
         try:
@@ -158,34 +177,62 @@ class _Connection:
             if address.tls:
                 context = ssl.create_default_context(cafile=address.ca_file)
                 self._socket = context.wrap_socket(self._socket, server_hostname=address.host)
-            self.ask(greeting)
+            else:
+                self._let_the_kernel_wait()
+            self.begin()
+            self.send(greeting)
+            self.flush()
+            self.receive(len(greeting))
         except BaseException:
             self.close()
             raise
 
-    def ask(self, commands: list[bytes]) -> list[Any]:
-        """Send everything at once and wait for all replies. Raises OSError, OnlineStoreError."""
-        deadline = monotonic() + self._seconds
-        self._socket.settimeout(self._seconds)
-        self._socket.sendall(b"".join(commands))
+    def begin(self) -> None:
+        """Start the clock of an exchange."""
+        self._deadline = monotonic() + self._seconds
+
+    def send(self, commands: list[bytes]) -> None:
+        """Send commands, once there are enough of them to be worth it. Raises OSError."""
+        self._unsent += commands
+        if len(self._unsent) >= _WORTH_SENDING:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what was not. Raises OSError."""
+        if self._unsent:
+            self._socket.sendall(b"".join(self._unsent))
+            self._unsent = []
+
+    def receive(self, count: int) -> list[Any]:
+        """The next replies. Raises OSError, OnlineStoreError."""
         replies: list[Any] = []
-        while len(replies) < len(commands):
+        while len(replies) < count:
             reply = self._reader.gets()
-            if reply is not False:
-                replies.append(reply)
-                continue
-            left = deadline - monotonic()
-            if left <= 0:
-                raise TimeoutError("timed out")
-            self._socket.settimeout(left)
-            data = self._socket.recv(_CHUNK)
-            if not data:
-                raise ConnectionResetError("the server closed the connection")
-            self._reader.feed(data)
-        for reply in replies:
-            if isinstance(reply, hiredis.ReplyError):
+            if reply is False:
+                self._feed()
+            elif isinstance(reply, hiredis.ReplyError):
                 raise _refusal(reply)
+            else:
+                replies.append(reply)
         return replies
+
+    def _feed(self) -> None:
+        if monotonic() > self._deadline:
+            raise TimeoutError("timed out")
+        try:
+            data = self._socket.recv(_CHUNK)
+        except BlockingIOError as error:
+            raise TimeoutError("timed out") from error
+        if not data:
+            raise ConnectionResetError("the server closed the connection")
+        self._reader.feed(data)
+
+    def _let_the_kernel_wait(self) -> None:
+        """Python keeps a deadline by a poll before each call; the kernel needs no more than the call."""
+        limit = struct.pack("ll", int(self._seconds), int(self._seconds % 1 * 1e6))
+        self._socket.settimeout(None)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
     def close(self) -> None:
         """Close the socket."""

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from configs.features import TableFeatures, WindowedFeatures
-from feature_repo.online_layout import OnlineView, online_view
+from feature_repo.online_layout import NEVER, OnlineView, online_view
 from serving.online_features import FeatureColumns
 
 _MICROSECOND = timedelta(microseconds=1)
@@ -38,25 +38,19 @@ class ViewReader:
 
         The lists in `values` are changed.
         """
-        if not self._all_alive(moments, as_of):
-            moments = [moment if self._all_alive((moment,), as_of) else None for moment in moments]
-            for row in [row for row, moment in enumerate(moments) if moment is None]:
+        oldest = as_of - self._time_to_live if self._time_to_live else NEVER
+        alive = [moment if moment is not None and oldest <= moment <= as_of else None for moment in moments]
+        if None in alive:
+            for row in [row for row, moment in enumerate(alive) if moment is None]:
                 for column in values:
                     column[row] = None
         for window, features in self._windows:
             start = as_of - window
             # A window is open where it starts: what became known at that moment has left it.
-            for row in [row for row, moment in enumerate(moments) if moment is not None and moment <= start]:
+            for row in [row for row, moment in enumerate(alive) if moment is not None and moment <= start]:
                 for place, value in features:
                     values[place][row] = value
-        return ViewColumns(values, [None if moment is None else (as_of - moment) / 1e6 for moment in moments])
-
-    def _all_alive(self, moments: Sequence[int | None], as_of: int) -> bool:
-        """Whether each has come, and none is past its ttl."""
-        if not moments or None in moments:
-            return False
-        known: Sequence[int] = moments  # type: ignore[assignment]
-        return max(known) <= as_of and (not self._time_to_live or min(known) >= as_of - self._time_to_live)
+        return ViewColumns(values, [None if moment is None else (as_of - moment) / 1e6 for moment in alive])
 
 
 def _windows(group: WindowedFeatures) -> list[tuple[int, list[tuple[int, int | None]]]]:
