@@ -2,13 +2,25 @@
 
 import hashlib
 from datetime import timedelta
+from pathlib import Path
 
 import polars as pl
 import pytest
+from online_support import OnlineStoreUnderTest
+from servers import RedisServer
 
+from configs.environments import FeatureStoreAddresses, RedisOnlineStore
 from feature_repo.offline_store import EntityFrameError
+from feature_repo.online_writing import build_writer
 from feature_repo.services import definitions_hash
-from feature_repo.store import historical_features, open_store
+from feature_repo.store import (
+    FEATURE_STORE_FILE,
+    feast_variables,
+    historical_features,
+    materialize_group,
+    open_store,
+    register_features,
+)
 from mlway_assets.compute.population import rows_to_score
 from mlway_assets.resources import Platform
 from serving.online_features import build_online_features, join_key_columns, with_features
@@ -124,6 +136,47 @@ def test_our_online_reader_agrees_with_feasts(built_platform: Platform, requests
         feasts = store.get_online_features(features=refs, entity_rows=rows).to_dict()
         for name in group.types:
             assert ours.values[name] == feasts[name], name
+
+
+def test_redis_holds_what_sqlite_holds(
+    built_platform: Platform, requests: pl.DataFrame, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    redis_server.flush()
+    project, now = built_platform.project, built_platform.clock.now()
+    addresses = {
+        "registry": f"sqlite:///{tmp_path}/registry.db",
+        "online": RedisOnlineStore(kind="redis", host="127.0.0.1", port=redis_server.port),
+    }
+    environment = built_platform.environment.model_copy(update={"feature_store": FeatureStoreAddresses(**addresses)})
+    store, groups = register_features(environment, project), project.table_groups(project.products[SERVICE])
+    for group in groups:
+        materialize_group(store, group, now)
+    keys = join_key_columns(requests, groups)
+    for moment in (now, now + timedelta(hours=5)):
+        redis, sqlite = (
+            build_online_features(place, groups).read(keys, moment)
+            for place in (environment, built_platform.environment)
+        )
+        assert redis == sqlite
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "redis"])
+def test_feasts_own_command_opens_the_same_store(kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    addresses = {
+        "sqlite": {"kind": "sqlite", "path": str(tmp_path / "online.db")},
+        "redis": {"kind": "redis", "host": "redis.example", "password_secret": "SHOP_REDIS", "tls": True},
+    }
+    environment = OnlineStoreUnderTest(tmp_path, addresses[kind]).environment
+    for name, value in feast_variables(environment).items():
+        monkeypatch.setenv(name, value)
+    open_store(environment)
+    from feast.repo_config import load_repo_config
+
+    config = load_repo_config(FEATURE_STORE_FILE.parent, FEATURE_STORE_FILE)
+    from feature_repo.feast_online_stores import writer_of
+
+    assert type(writer_of(config)) is type(build_writer(environment))
+    assert "password=" not in feast_variables(environment)["MLWAY_FEAST_ONLINE_STORE"]
 
 
 def test_values_past_their_ttl_are_missing_online(built_platform: Platform, requests: pl.DataFrame) -> None:

@@ -1,5 +1,6 @@
 """Reading the online store: what is there as of a moment, what is missing, and what happens when the store is gone."""
 
+import ipaddress
 import math
 import signal
 import threading
@@ -254,6 +255,48 @@ asked = {"plate": ["A1"], "town": ["Rom"], "number": [-2]}
 read = build_online_features(online.environment, GROUPS).read(asked, NOON + HOUR)
 print(read.values["kilometres"], sorted({"feast", "pandas", "dagster"} & set(sys.modules)))
 """
+
+
+def test_the_connection_is_encrypted_and_the_certificate_checked(tmp_path: Path) -> None:
+    certificate = write_certificate(tmp_path)
+    tls_port = free_port()
+    options = ["--tls-port", tls_port, "--tls-cert-file", certificate, "--tls-key-file", tmp_path / "key.pem"]
+    server = RedisServer(tmp_path, *map(str, options), "--tls-auth-clients", "no")
+    try:
+        trusted = {"tls": True, "ca_file": str(certificate), "timeout_milliseconds": 2_000}
+        online = OnlineStoreUnderTest(tmp_path, address(server, **trusted) | {"port": tls_port})
+        push_values(online.writer, STATE, frame(STATE, ["A1", NOON, 0.5, 7, "Ann", True]))
+        assert online.reader(STATE).read({"plate": ["A1"]}, NOON).values["kilometres"] == [7]
+        strangers = OnlineStoreUnderTest(tmp_path, address(server, tls=True) | {"port": tls_port})
+        with pytest.raises(OnlineStoreUnavailableError, match="CERTIFICATE_VERIFY_FAILED"):
+            strangers.reader(STATE).read({"plate": ["A1"]}, NOON)
+    finally:
+        server.kill()
+
+
+def write_certificate(folder: Path) -> Path:
+    """A certificate of 127.0.0.1 that it signs itself."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - HOUR).not_valid_after(now + HOUR)
+    host = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    authority = x509.BasicConstraints(ca=True, path_length=None)
+    signed = (
+        builder.add_extension(host, critical=False).add_extension(authority, critical=True).sign(key, hashes.SHA256())
+    )
+    encoding = serialization.Encoding.PEM
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    path = folder / "certificate.pem"
+    path.write_bytes(signed.public_bytes(encoding))
+    return path
 
 
 def test_neither_feast_nor_pandas_is_loaded_to_read(filled: OnlineStoreUnderTest) -> None:
