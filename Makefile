@@ -7,7 +7,7 @@ BIN := .venv/bin
 export DO_NOT_TRACK := 1
 export OMP_WAIT_POLICY := passive
 
-.PHONY: setup up down test check format bench bench-graph bench-up bench-pit lock clean help
+.PHONY: setup up down test check format bench bench-graph bench-up bench-pit bench-online-read lock clean help
 
 setup: .venv/.ready ## Make .venv with everything, from the lock
 
@@ -40,7 +40,7 @@ format: setup ## Format the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: bench-graph bench-up bench-pit ## Run every benchmark
+bench: bench-graph bench-up bench-pit bench-online-read ## Run every benchmark
 
 bench-graph: setup ## The graph against a plain script of the same functions
 	@$(BIN)/python benchmarks/graph.py
@@ -51,6 +51,9 @@ bench-up: setup ## `mlway up` from nothing against a no-op Ray Serve application
 bench-pit: setup ## Point-in-time joins against Polars, DuckDB and the stock Feast stores
 	@$(BIN)/python benchmarks/pit.py
 
+bench-online-read: setup ## One read of 20 online features against Feast's SDK, on SQLite and Redis
+	@$(BIN)/python benchmarks/online_read.py
+
 lock: setup ## Resolve requirements.lock anew from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --group dev pyproject.toml --output-file requirements.lock
 
@@ -60,4 +63,4 @@ clean: ## Remove the environment, the state and every cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

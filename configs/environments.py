@@ -41,11 +41,38 @@ class Lake(Frozen):
         return f"{self.uri.rstrip('/')}/{layer}/{table}"
 
 
+class SqliteOnlineStore(Frozen):
+    """The embedded online store: one file, for one machine."""
+
+    kind: Literal["sqlite"]
+    path: str = Field(description="SQLite file.")
+
+
+class RedisOnlineStore(Frozen):
+    """The online store of many machines: one Redis server, or one primary with replicas behind one address."""
+
+    kind: Literal["redis"]
+    host: str
+    port: int = Field(default=6379, ge=1, le=65_535)
+    database: int = Field(default=0, ge=0)
+    tls: bool = Field(default=False, description="Encrypt, and check the server's certificate.")
+    ca_file: str | None = Field(default=None, description="PEM file of who signed it; by default the system's list.")
+    username: str | None = None
+    password_secret: SecretName | None = None
+    timeout_milliseconds: int = Field(
+        default=250, ge=1, description="A read or a connect that takes longer has failed. Writes get forty times that."
+    )
+    attempts: int = Field(default=2, ge=1, le=10, description="Tries of a read, each on a new connection.")
+
+
+OnlineStore = Annotated[SqliteOnlineStore | RedisOnlineStore, Field(discriminator="kind")]
+
+
 class FeatureStoreAddresses(Frozen):
     """Feast's registry and online store."""
 
     registry: str = Field(description="SQLAlchemy address.")
-    online_path: str = Field(description="SQLite file of the online store.")
+    online: OnlineStore = Field(description="Where endpoints read features.")
 
 
 class ExperimentTracking(Frozen):

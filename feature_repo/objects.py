@@ -13,6 +13,8 @@ from configs.features import FeatureGroup, RequestFeatures, TableFeatures
 from configs.load import Project
 from configs.products import ModelProduct
 from feature_repo.delta_source import DeltaSource
+from feature_repo.feast_online_stores import DEFINITION_TAG
+from feature_repo.online_layout import definition_of
 from feature_repo.retrieval_job import DECLARATION_TAG
 from feature_repo.services import definitions_hash, service_name
 from feature_repo.windows import EVENT_TIMESTAMP
@@ -59,7 +61,7 @@ def _feature_view(
         ),
         description=group.description,
         owner=group.owner or "",
-        tags={"entity": group.entity} | _view_tags(project, group),
+        tags={"entity": group.entity, DEFINITION_TAG: definition_of(group)} | _view_tags(project, group),
     )
 
 

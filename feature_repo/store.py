@@ -1,14 +1,13 @@
 """Open the feature store of an environment, register the declared features, fill the online store."""
 
-import contextlib
 import importlib
-import io
+import json
 import os
-import sqlite3
 import time
 import warnings
 from collections.abc import Mapping
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
@@ -16,24 +15,27 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import yaml
 
-from configs.environments import Environment
+from configs.environments import Environment, OnlineStore, SqliteOnlineStore
 from configs.features import TableFeatures
 from configs.load import Project
 from feature_repo.aggregations import ALWAYS
+from feature_repo.online_writing import replace_values
+from feature_repo.windows import EVENT_TIMESTAMP
 
 if TYPE_CHECKING:
-    from feast import FeatureStore
+    from feast import FeatureStore, FeatureView
 
     from feature_repo.retrieval_job import PolarsRetrievalJob
 
 FEATURE_STORE_FILE = Path(__file__).parent / "feature_store.yaml"
+_ONLINE_STORES = "feature_repo.feast_online_stores"
 
 
 def feast_variables(environment: Environment) -> dict[str, str]:
     """The variables of feature_store.yaml."""
     return {
         "MLWAY_FEAST_REGISTRY": environment.feature_store.registry,
-        "MLWAY_FEAST_ONLINE_STORE": environment.feature_store.online_path,
+        "MLWAY_FEAST_ONLINE_STORE": json.dumps(_online_store(environment.feature_store.online)),
     }
 
 
@@ -49,8 +51,8 @@ def open_store(environment: Environment, settings: Mapping[str, Any] | None = No
 
     # Feast calls on-demand views experimental at every apply; ours are pinned and tested.
     warnings.filterwarnings("ignore", message="On demand feature view is an experimental", category=RuntimeWarning)
-    online = Path(environment.feature_store.online_path)
-    online.parent.mkdir(parents=True, exist_ok=True)
+    for folder in _local_folders(environment):
+        folder.mkdir(parents=True, exist_ok=True)
     config = _with(_read_config(feast_variables(environment)), settings or {})
     return FeatureStore(config=RepoConfig(**config, repo_path=FEATURE_STORE_FILE.parent))
 
@@ -61,9 +63,6 @@ def register_features(environment: Environment, project: Project) -> "FeatureSto
     from feature_repo.objects import build_objects
 
     store.apply(build_objects(project, environment))
-    with sqlite3.connect(environment.feature_store.online_path) as connection:
-        # Readers then never wait for a materialization, nor it for them. The file remembers it.
-        connection.execute("PRAGMA journal_mode=WAL")
     return store
 
 
@@ -77,11 +76,55 @@ def historical_features(store: "FeatureStore", rows: pl.DataFrame, service: str)
     return job
 
 
-def materialize_group(store: "FeatureStore", group: TableFeatures, until: datetime) -> None:
-    """Write each entity's newest values as of `until` to the online store. Values past their ttl are left out."""
-    start = until - group.time_to_live if group.time_to_live else ALWAYS
-    with contextlib.redirect_stdout(io.StringIO()):  # Feast prints its progress in colours.
-        store.materialize(start_date=start, end_date=until, feature_views=[group.name])
+@dataclass(frozen=True)
+class Materialized:
+    """What a materialization did: rows that it wrote, and entities that it deleted because they have no value."""
+
+    written: int
+    deleted: int
+
+
+def materialize_group(
+    store: "FeatureStore", group: TableFeatures, until: datetime, since: datetime | None = None
+) -> Materialized:
+    """Write each entity's newest values as of `until` to the online store, and note the interval in Feast's registry.
+
+    Full: values past their ttl are left out, and what the lake knows nothing of is deleted. With `since`, only values
+    from after that moment are read. Values that were pushed and are newer stay. Raises OnlineStoreError.
+    """
+    from feature_repo.feast_online_stores import writer_of
+
+    oldest = until - group.time_to_live if group.time_to_live else ALWAYS
+    start = oldest if since is None else max(oldest, since + timedelta(microseconds=1))
+    view = store.get_feature_view(group.name)
+    values = _newest_values(store, view, group, start, until)
+    written, deleted = replace_values(writer_of(store.config), group, values, until, prune=since is None)
+    store.registry.apply_materialization(view, store.project, start, until)
+    return Materialized(written, deleted)
+
+
+def _newest_values(
+    store: "FeatureStore", view: "FeatureView", group: TableFeatures, start: datetime, until: datetime
+) -> pl.DataFrame:
+    from feature_repo.offline_store import PolarsOfflineStore
+
+    keys, features = list(group.join_keys), list(group.types)
+    job = PolarsOfflineStore.pull_latest_from_table_or_query(
+        store.config, view.batch_source, keys, features, EVENT_TIMESTAMP, None, start, until
+    )
+    return pl.DataFrame(pl.from_arrow(job.to_arrow()))
+
+
+def _local_folders(environment: Environment) -> list[Path]:
+    online = environment.feature_store.online
+    return [Path(online.path).parent] if isinstance(online, SqliteOnlineStore) else []
+
+
+def _online_store(online: OnlineStore) -> dict[str, Any]:
+    """Feast's `online_store` section: names of secrets, no secrets."""
+    if isinstance(online, SqliteOnlineStore):
+        return {"type": f"{_ONLINE_STORES}.GuardedSqliteOnlineStore", "path": online.path}
+    return {"type": f"{_ONLINE_STORES}.GuardedRedisOnlineStore", "address": online.model_dump()}
 
 
 def _read_config(variables: Mapping[str, str]) -> dict[str, Any]:

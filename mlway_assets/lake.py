@@ -12,7 +12,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from configs.environments import Lake as LakeAddress
 from configs.errors import MlwayError
-from mlway_assets.secrets import resolve_secrets
+from configs.secrets import resolve_secrets
 
 
 class MissingTableError(MlwayError):

@@ -11,7 +11,7 @@ from configs.environments import Environment
 from configs.load import Project
 from configs.products import ModelProduct
 from feature_repo.request_features import with_request_features
-from serving.online_features import OnlineFeatures, SqliteOnlineFeatures
+from serving.online_features import OnlineFeatures, build_online_features, join_key_columns, with_features
 from serving.scoring import ModelFileError, ScoringModel, load_model
 
 
@@ -31,6 +31,7 @@ class Predictor:
         self, project: Project, product: ModelProduct, model_store: str, features: OnlineFeatures, clock: Clock
     ) -> None:
         self._product = product
+        self._table_groups = project.table_groups(product)
         self._request_groups = project.request_groups(product)
         self._declared = project.model_features(product)
         self._model_store = model_store
@@ -73,12 +74,12 @@ class Predictor:
         model, description = self._model, self.description
         if model is None:
             return Answer(description, [self._product.baseline.score] * len(rows), [[] for _ in range(len(rows))])
-        read = self._features.read(rows, self._clock.now())
-        frame = with_request_features(self._request_groups, read.frame)
+        read = self._features.read(join_key_columns(rows, self._table_groups), self._clock.now())
+        frame = with_request_features(self._request_groups, with_features(rows, self._table_groups, read))
         return Answer(description, model.score(frame, threads=1).tolist(), read.missing)
 
 
 def build_predictor(project: Project, environment: Environment, product: ModelProduct) -> Predictor:
     """The product's predictor in an environment, answering with the baseline until told to use a version."""
-    features = SqliteOnlineFeatures(environment.feature_store.online_path, project.table_groups(product))
+    features = build_online_features(environment, project.table_groups(product))
     return Predictor(project, product, environment.model_store, features, build_clock(environment.clock))

@@ -2,12 +2,15 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ["TZ"] = "UTC"
 
+from online_support import OnlineStoreUnderTest
+from servers import RedisServer
 from tests_support import open_small_platform, write_small_configs
 
 from mlway_assets.local.graph import plan, run_jobs
@@ -32,3 +35,21 @@ def built_platform(tmp_path_factory: pytest.TempPathFactory) -> Platform:
     run_jobs(platform, instance, plan(platform, ["ingest", "train", "predict"]), lambda *_: None)
     instance.dispose()
     return platform
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis server. Tests that stop it start one of their own."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def online(request: pytest.FixtureRequest, tmp_path: Path) -> OnlineStoreUnderTest:
+    """An empty online store of each kind in turn."""
+    if request.param == "sqlite":
+        return OnlineStoreUnderTest(tmp_path, {"kind": "sqlite", "path": str(tmp_path / "online.db")})
+    server: RedisServer = request.getfixturevalue("redis_server")
+    server.flush()
+    return OnlineStoreUnderTest(tmp_path, {"kind": "redis", "host": "127.0.0.1", "port": server.port})

@@ -95,14 +95,14 @@ def _online_store(groups: list[TableFeatures], keys: list[dg.AssetKey]) -> dg.As
         group_name="features",
         owners=[PLATFORM_OWNER],
         description="The newest value of every feature as of now, where endpoints read it.",
-        kinds={"feast", "sqlite"},
+        kinds={"feast"},
         pool=FEATURE_STORE_POOL,
     )
     def online_store(platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:
         now, store = platform.clock.now(), open_store(platform.environment)
-        for group in groups:
-            materialize_group(store, group, now)
-        return dg.MaterializeResult(metadata={"as_of": now.isoformat()})
+        done = {group.name: materialize_group(store, group, now) for group in groups}
+        rows = {name: {"written": each.written, "deleted": each.deleted} for name, each in done.items()}
+        return dg.MaterializeResult(metadata={"as_of": now.isoformat(), "rows": dg.MetadataValue.json(rows)})
 
     return online_store
 

@@ -13,8 +13,8 @@ from obstore.exceptions import BaseError as ObjectStoreError
 from obstore.store import LocalStore, ObjectStore, from_url
 
 from configs.load import PROJECT_ROOT
+from configs.secrets import resolve_secrets
 from configs.sources import EVENT_DAY, FilesSource, FileTable
-from mlway_assets.secrets import resolve_secrets
 from mlway_assets.sources.reading import Changes, DaysRead, SourceError, conform
 from mlway_assets.sources.tabular import parse
 

@@ -15,8 +15,8 @@ from adbc_driver_manager import Error as DatabaseError
 from pyarrow import ArrowException
 
 from configs.schema import ColumnType
+from configs.secrets import resolve_secret
 from configs.sources import EVENT_DAY, SqlSource, SqlTable
-from mlway_assets.secrets import resolve_secret
 from mlway_assets.sources.reading import Changes, DaysRead, SourceError, conform
 
 _POSTGRES_TYPES: dict[ColumnType, str] = {

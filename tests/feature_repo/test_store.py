@@ -2,16 +2,28 @@
 
 import hashlib
 from datetime import timedelta
+from pathlib import Path
 
 import polars as pl
 import pytest
+from online_support import OnlineStoreUnderTest
+from servers import RedisServer
 
+from configs.environments import FeatureStoreAddresses, RedisOnlineStore
 from feature_repo.entity_frames import EntityFrameError
+from feature_repo.online_writing import build_writer
 from feature_repo.services import definitions_hash
-from feature_repo.store import historical_features, open_store
+from feature_repo.store import (
+    FEATURE_STORE_FILE,
+    feast_variables,
+    historical_features,
+    materialize_group,
+    open_store,
+    register_features,
+)
 from mlway_assets.compute.population import rows_to_score
 from mlway_assets.resources import Platform
-from serving.online_features import SqliteOnlineFeatures
+from serving.online_features import build_online_features, join_key_columns, with_features
 
 SERVICE = "flight_delay"
 
@@ -103,41 +115,76 @@ def test_offline_and_online_agree_to_the_last_bit_as_of_now(built_platform: Plat
     offline = historical_features(
         open_store(built_platform.environment), entities.with_columns(event_timestamp=pl.lit(now)), SERVICE
     ).to_polars()
-    online = SqliteOnlineFeatures(built_platform.environment.feature_store.online_path, groups).read(entities, now)
+    read = build_online_features(built_platform.environment, groups).read(join_key_columns(entities, groups), now)
+    online = with_features(entities, groups, read)
     for group in groups:
         for name in group.types:
-            assert offline[name].equals(online.frame[name], null_equal=True), name
+            assert offline[name].equals(online[name], null_equal=True), name
 
 
 def test_our_online_reader_agrees_with_feasts(built_platform: Platform, requests: pl.DataFrame) -> None:
     project, store = built_platform.project, open_store(built_platform.environment)
     groups = list(project.table_groups(project.products[SERVICE]))
     entities = requests.head(60).select("carrier", "flight", "origin", "dest", "tailnum").drop_nulls()
-    path = built_platform.environment.feature_store.online_path
-    ours = SqliteOnlineFeatures(path, [_endless(group) for group in groups]).read(entities, built_platform.clock.now())
+    # Values of the moment that they were materialized for: nothing has left a window since.
+    ours = build_online_features(built_platform.environment, groups).read(
+        join_key_columns(entities, groups), built_platform.clock.now()
+    )
     for group in groups:
         refs = [f"{group.name}:{name}" for name in group.types]
         rows = entities.select(list(group.join_keys)).to_dicts()
         feasts = store.get_online_features(features=refs, entity_rows=rows).to_dict()
         for name in group.types:
-            assert ours.frame[name].to_list() == feasts[name], name
+            assert ours.values[name] == feasts[name], name
 
 
-def _endless(group: object) -> object:
-    """Feast does not enforce ttl online; compare without it."""
-    return type(
-        "Endless",
-        (),
-        {"name": group.name, "join_keys": group.join_keys, "types": group.types, "time_to_live": timedelta(0)},
-    )()
+def test_redis_holds_what_sqlite_holds(
+    built_platform: Platform, requests: pl.DataFrame, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    redis_server.flush()
+    project, now = built_platform.project, built_platform.clock.now()
+    addresses = {
+        "registry": f"sqlite:///{tmp_path}/registry.db",
+        "online": RedisOnlineStore(kind="redis", host="127.0.0.1", port=redis_server.port),
+    }
+    environment = built_platform.environment.model_copy(update={"feature_store": FeatureStoreAddresses(**addresses)})
+    store, groups = register_features(environment, project), project.table_groups(project.products[SERVICE])
+    for group in groups:
+        materialize_group(store, group, now)
+    keys = join_key_columns(requests, groups)
+    for moment in (now, now + timedelta(hours=5)):
+        redis, sqlite = (
+            build_online_features(place, groups).read(keys, moment)
+            for place in (environment, built_platform.environment)
+        )
+        assert redis == sqlite
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "redis"])
+def test_feasts_own_command_opens_the_same_store(kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    addresses = {
+        "sqlite": {"kind": "sqlite", "path": str(tmp_path / "online.db")},
+        "redis": {"kind": "redis", "host": "redis.example", "password_secret": "SHOP_REDIS", "tls": True},
+    }
+    environment = OnlineStoreUnderTest(tmp_path, addresses[kind]).environment
+    for name, value in feast_variables(environment).items():
+        monkeypatch.setenv(name, value)
+    open_store(environment)
+    from feast.repo_config import load_repo_config
+
+    config = load_repo_config(FEATURE_STORE_FILE.parent, FEATURE_STORE_FILE)
+    from feature_repo.feast_online_stores import writer_of
+
+    assert type(writer_of(config)) is type(build_writer(environment))
+    assert "password=" not in feast_variables(environment)["MLWAY_FEAST_ONLINE_STORE"]
 
 
 def test_values_past_their_ttl_are_missing_online(built_platform: Platform, requests: pl.DataFrame) -> None:
     project = built_platform.project
     groups = project.table_groups(project.products[SERVICE])
-    reader = SqliteOnlineFeatures(built_platform.environment.feature_store.online_path, groups)
+    reader = build_online_features(built_platform.environment, groups)
     later = built_platform.clock.now() + timedelta(days=60)
-    read = reader.read(requests.drop("event_timestamp", "event_day"), later)
+    read = reader.read(join_key_columns(requests, groups), later)
     alive = {group.name for group in groups if not group.time_to_live}
     assert all({group.name for group in groups} - alive <= set(missing) for missing in read.missing)
 
@@ -176,6 +223,6 @@ def test_feasts_registry_says_what_each_feature_is_and_who_uses_it(built_platfor
         "window": "28d",
         "products": "flight_delay",
     }
-    assert view.tags == {"entity": "route", "kind": "windowed", "products": "flight_delay"}
+    assert view.tags.items() >= {"entity": "route", "kind": "windowed", "products": "flight_delay"}.items()
     on_demand = store.get_on_demand_feature_view("departure_request")
     assert on_demand.tags["aircraft_age_years"] == "Years since the aircraft was built."

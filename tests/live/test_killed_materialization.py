@@ -49,7 +49,7 @@ def _assert_whole(platform: Platform, expected: Platform) -> None:
     complete = _counts(expected)
     for table, count in _counts(platform).items():
         assert count in (None, complete[table]), table
-    store = Path(platform.environment.feature_store.online_path)
+    store = Path(platform.environment.feature_store.online.path)
     if store.exists():
         with sqlite3.connect(store) as connection:
             assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)

@@ -8,8 +8,8 @@ import pytest
 from deltalake import DeltaTable
 
 from configs.environments import Lake as LakeAddress
+from configs.secrets import MissingSecretError
 from mlway_assets.lake import ChangedColumnsError, Lake, MissingTableError, MissingVersionError
-from mlway_assets.secrets import MissingSecretError
 
 DAYS = [date(2013, 10, 1), date(2013, 10, 2), date(2013, 10, 3)]
 

@@ -1,6 +1,6 @@
 """Real places to read from: files in each format, an S3 server, SQLite files and a PostgreSQL server.
 
-Nothing here is a fake. A missing PostgreSQL is a failure with the remedy, not a skip.
+Nothing here is a fake.
 """
 
 import csv
@@ -20,6 +20,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from servers import missing_server
 
 from configs.sources import FilesSource, SqlSource
 from mlway_assets.sources.files import FilesReader
@@ -203,7 +204,7 @@ def postgresql_socket() -> Iterator[Path]:
     """The folder of the socket of a PostgreSQL server that listens on nothing else."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     if not programs:
-        pytest.fail("PostgreSQL's server is not installed.\nHint: apt-get install -y postgresql")
+        missing_server("PostgreSQL's server", "postgresql")
     # The server refuses to run as root, and its account cannot enter pytest's folders.
     account = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
     folder = Path(tempfile.mkdtemp(prefix="mlway-postgresql-"))

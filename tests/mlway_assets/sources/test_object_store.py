@@ -6,9 +6,9 @@ import polars as pl
 import pytest
 
 from configs.environments import Lake as LakeAddress
+from configs.secrets import MissingSecretError
 from mlway_assets.ingest import ingest_days
 from mlway_assets.lake import Lake, MissingTableError
-from mlway_assets.secrets import MissingSecretError
 from mlway_assets.sources.files import FilesReader
 from mlway_assets.sources.reading import SourceError
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from configs.secrets import MissingSecretError
 from feature_repo.column_types import POLARS_TYPES
-from mlway_assets.secrets import MissingSecretError
 from mlway_assets.sources.reading import Changes, SourceError
 
 FIRST, SECOND, THIRD = date(2013, 10, 1), date(2013, 10, 2), date(2013, 10, 3)

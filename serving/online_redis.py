@@ -1,0 +1,266 @@
+"""Read the production online store: one pipelined write and read over all distinct entities, a hash for each.
+
+The commands are packed here and the replies parsed by hiredis: redis-py takes longer to say HMGET than Redis to answer.
+"""
+
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from time import monotonic
+from typing import Any
+
+import hiredis
+
+from configs.environments import RedisOnlineStore
+from configs.features import TableFeatures
+from configs.secrets import resolve_secret
+from feature_repo.online_layout import (
+    EntityKeys,
+    OnlineStoreError,
+    OnlineStoreUnavailableError,
+    ValueDecoder,
+    decode_timestamps,
+    epoch_microseconds,
+    redis_field,
+    redis_key,
+    redis_timestamp_field,
+)
+from serving.online_features import FeatureColumns
+from serving.online_views import ViewColumns, ViewReader, assemble, row_count
+
+_CHUNK = 262_144
+_WORTH_SENDING = 32
+_PASSING = ("LOADING", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN")
+"""Replies of a server that will answer once it has done something else."""
+
+
+class RedisOnlineFeatures:
+    """The reader of one Redis server. Each thread has a connection of its own, opened at its first read."""
+
+    def __init__(self, address: RedisOnlineStore, groups: Sequence[TableFeatures]) -> None:
+        self._address = address
+        self._views = [ViewReader(group) for group in groups]
+        kinds: dict[tuple[tuple[str, str], ...], list[ViewReader]] = {}
+        for view in self._views:
+            kinds.setdefault(tuple(sorted(view.stored.join_keys.items())), []).append(view)
+        self._kinds = [_KindOfHash(dict(keys), views) for keys, views in kinds.items()]
+        self._greeting = _greeting(address)
+        self._local = threading.local()
+
+    def read(self, entities: Mapping[str, Sequence[Any]], as_of: datetime) -> FeatureColumns:
+        """The features of every row as of a moment; see OnlineFeatures.
+
+        A connection that fails is replaced, as often as is declared.
+        """
+        moment = epoch_microseconds(as_of)
+        failure: Exception | None = None
+        for _ in range(self._address.attempts):
+            try:
+                columns = self._read(self._connection(), entities, moment)
+                return assemble(self._views, columns, row_count(entities))
+            except (OSError, _NotNow) as error:
+                failure = error
+                self._close()
+            except BaseException:
+                self._close()  # replies may still be on their way
+                raise
+        raise OnlineStoreUnavailableError(
+            f"Redis at {self._address.host}:{self._address.port} does not answer, "
+            f"tried {self._address.attempts} times: {failure or type(failure).__name__}.\n"
+            "Hint: look whether it runs, and at `feature_store.online` of the environment."
+        ) from failure
+
+    def _read(
+        self, connection: "_Connection", entities: Mapping[str, Sequence[Any]], as_of: int
+    ) -> dict[str, ViewColumns]:
+        """All commands go out before the first reply is awaited; Redis works on some while others are packed."""
+        connection.begin()
+        asked = []
+        for kind in self._kinds:
+            keys = kind.keys.encode(entities)
+            found = _distinct(keys)
+            connection.send(kind.commands(found))
+            asked.append((kind, keys, found))
+        connection.flush()
+        columns: dict[str, ViewColumns] = {}
+        for kind, keys, found in asked:
+            columns |= kind.columns(connection.receive(len(found)), keys, found, as_of)
+        return columns
+
+    def _connection(self) -> "_Connection":
+        connection: _Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = _Connection(self._address, self._greeting)
+        return connection
+
+    def _close(self) -> None:
+        connection: _Connection | None = getattr(self._local, "connection", None)
+        self._local.connection = None
+        if connection is not None:
+            connection.close()
+
+
+class _NotNow(Exception):
+    """The server is there, and busy with something else."""
+
+
+class _KindOfHash:
+    """The views that lie in one hash, keyed by the same join keys, and the command that reads all of them."""
+
+    def __init__(self, join_keys: Mapping[str, str], views: Sequence[ViewReader]) -> None:
+        self.keys = EntityKeys(join_keys)
+        self._views = views
+        self._decoder = ValueDecoder([kind for view in views for kind in view.stored.features.values()])
+        fields = [redis_timestamp_field(view.name) for view in views]
+        fields += [redis_field(view.name, name) for view in views for name in view.features]
+        self._head = b"*%d\r\n$5\r\nHMGET\r\n" % (2 + len(fields))
+        self._tail = b"".join(_packed(field) for field in fields)
+        self._width = len(fields)
+
+    def commands(self, keys: Sequence[bytes]) -> list[bytes]:
+        """One command for each entity."""
+        head, tail = self._head, self._tail
+        hashes = map(redis_key, keys)
+        return [b"%b$%d\r\n%b\r\n%b" % (head, len(key), key, tail) for key in hashes]
+
+    def columns(
+        self, replies: Sequence[Sequence[bytes | None]], asked: list[bytes | None], found: list[bytes], as_of: int
+    ) -> dict[str, ViewColumns]:
+        """The columns of each view for the rows of `asked`, from the replies for the entities `found`."""
+        fields: list[Sequence[bytes | None]] = list(zip(*replies, strict=True)) or [()] * self._width
+        values = self._decoder.decode(fields[len(self._views) :])
+        rows = None if asked == found else _places(asked, found)
+        columns: dict[str, ViewColumns] = {}
+        start = 0
+        for view, stamps in zip(self._views, fields, strict=False):
+            end = start + len(view.features)
+            read = view.columns(decode_timestamps(stamps), values[start:end], as_of)
+            columns[view.name] = read if rows is None else _spread(read, rows)
+            start = end
+        return columns
+
+
+def _distinct(asked: list[bytes | None]) -> list[bytes]:
+    """The entities to ask for; a few that repeat cost less than telling them apart."""
+    found = [key for key in dict.fromkeys(asked) if key is not None]
+    return asked if None not in asked and 4 * len(found) > 3 * len(asked) else found  # type: ignore[return-value]
+
+
+def _places(asked: Sequence[bytes | None], found: Sequence[bytes]) -> list[int]:
+    """Where among `found` each row's entity is; -1 for a row without one."""
+    places: dict[bytes | None, int] = {key: place for place, key in enumerate(found)}
+    places[None] = -1
+    return [places[key] for key in asked]
+
+
+def _spread(columns: ViewColumns, rows: Sequence[int]) -> ViewColumns:
+    """The columns of distinct entities for rows that repeat them; the last place, -1, holds nothing."""
+    values = [[*column, None] for column in columns.values]
+    ages = [*columns.ages, None]
+    return ViewColumns([[column[row] for row in rows] for column in values], [ages[row] for row in rows])
+
+
+class _Connection:
+    """A connection on which nothing waits longer than is declared."""
+
+    def __init__(self, address: RedisOnlineStore, greeting: list[bytes]) -> None:
+        self._seconds = address.timeout_milliseconds / 1_000
+        self._deadline = 0.0
+        self._unsent: list[bytes] = []
+        self._reader = hiredis.Reader()
+        self._socket = socket.create_connection((address.host, address.port), self._seconds)
+        try:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if address.tls:
+                context = ssl.create_default_context(cafile=address.ca_file)
+                self._socket = context.wrap_socket(self._socket, server_hostname=address.host)
+            else:
+                self._let_the_kernel_wait()
+            self.begin()
+            self.send(greeting)
+            self.flush()
+            self.receive(len(greeting))
+        except BaseException:
+            self.close()
+            raise
+
+    def begin(self) -> None:
+        """Start the clock of an exchange."""
+        self._deadline = monotonic() + self._seconds
+
+    def send(self, commands: list[bytes]) -> None:
+        """Send commands, once there are enough of them to be worth it. Raises OSError."""
+        self._unsent += commands
+        if len(self._unsent) >= _WORTH_SENDING:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what was not. Raises OSError."""
+        if self._unsent:
+            self._socket.sendall(b"".join(self._unsent))
+            self._unsent = []
+
+    def receive(self, count: int) -> list[Any]:
+        """The next replies. Raises OSError, OnlineStoreError."""
+        replies: list[Any] = []
+        while len(replies) < count:
+            reply = self._reader.gets()
+            if reply is False:
+                self._feed()
+            elif isinstance(reply, hiredis.ReplyError):
+                raise _refusal(reply)
+            else:
+                replies.append(reply)
+        return replies
+
+    def _feed(self) -> None:
+        if monotonic() > self._deadline:
+            raise TimeoutError("timed out")
+        try:
+            data = self._socket.recv(_CHUNK)
+        except BlockingIOError as error:
+            raise TimeoutError("timed out") from error
+        if not data:
+            raise ConnectionResetError("the server closed the connection")
+        self._reader.feed(data)
+
+    def _let_the_kernel_wait(self) -> None:
+        """Python keeps a deadline by a poll before each call; the kernel needs no more than the call."""
+        limit = struct.pack("ll", int(self._seconds), int(self._seconds % 1 * 1e6))
+        self._socket.settimeout(None)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+
+def _greeting(address: RedisOnlineStore) -> list[bytes]:
+    """What a connection says first. Raises MissingSecretError."""
+    commands = []
+    if address.password_secret:
+        user = [address.username] if address.username else []
+        commands.append(_command("AUTH", *user, resolve_secret(address.password_secret)))
+    if address.database:
+        commands.append(_command("SELECT", str(address.database)))
+    return commands
+
+
+def _refusal(reply: Exception) -> Exception:
+    if str(reply).startswith(_PASSING):
+        return _NotNow(str(reply))
+    return OnlineStoreError(
+        f"Redis refuses a read: {reply}.\nHint: check the account and the password that the environment names."
+    )
+
+
+def _command(*words: str) -> bytes:
+    return b"*%d\r\n" % len(words) + b"".join(_packed(word.encode()) for word in words)
+
+
+def _packed(argument: bytes) -> bytes:
+    return b"$%d\r\n%b\r\n" % (len(argument), argument)

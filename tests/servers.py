@@ -1,0 +1,72 @@
+"""Real servers for tests, started from what is on PATH.
+
+Where one is not installed its tests say how to install it and are skipped; in continuous integration (CI=true) they
+fail, so that nothing goes untested unseen.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+
+def missing_server(server: str, package: str) -> NoReturn:
+    """End a test whose server is not installed, with the way to install it."""
+    message = f"{server} is not installed.\nHint: apt-get install -y {package}"
+    if os.environ.get("CI", "").lower() in ("1", "true"):
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+class RedisServer:
+    """A Redis server on a port of this machine that only this test knows. It keeps nothing on disk."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        program = shutil.which("redis-server")
+        if program is None:
+            missing_server("redis-server", "redis-server")
+        self._program, self._folder, self._options = program, folder, options
+        self.port = free_port()
+        self.start()
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        command = [self._program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        with (self._folder / "redis.log").open("a") as log:
+            self.process = subprocess.Popen([*command, *self._options], cwd=self._folder, stdout=log, stderr=log)
+        deadline = time.monotonic() + 20
+        while not self._answers():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"redis-server did not start:\n{(self._folder / 'redis.log').read_text()}")
+            time.sleep(0.01)
+
+    def flush(self) -> None:
+        """Delete everything."""
+        with socket.create_connection(("127.0.0.1", self.port), 5) as connection:
+            connection.sendall(b"FLUSHALL\r\n")
+            assert connection.recv(64).startswith(b"+OK")
+
+    def kill(self) -> None:
+        """End it at once, as a crash does."""
+        self.process.kill()
+        self.process.wait()
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 1) as connection:
+                connection.sendall(b"PING\r\n")
+                return connection.recv(64)[:1] in (b"+", b"-")
+        except OSError:
+            return False
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
