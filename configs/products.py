@@ -69,6 +69,27 @@ class PromotionGate(Frozen):
     )
 
 
+class OnlineSkew(Frozen):
+    """How far the values that endpoints read may lie from what the training set holds."""
+
+    maximum_outside_share: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="Most of a feature's online values that may lie outside the training set's range, or, of texts, be "
+        "none of its values.",
+    )
+    maximum_missing_share_difference: float = Field(
+        default=0.3, ge=0, le=1, description="Most by which the share of nulls online may exceed the training set's."
+    )
+    maximum_skewed_share: float = Field(
+        default=0.34,
+        ge=0,
+        le=1,
+        description="Most of the features that may be past a limit: the world may change, a store may not be broken.",
+    )
+
+
 class Baseline(Frozen):
     """The answer before the first model exists."""
 
@@ -99,6 +120,7 @@ class ModelProduct(Frozen):
     exclude: tuple[Name, ...] = Field(default=(), description="Features of these groups that the model does not see.")
     training: Training
     gate: PromotionGate
+    online_skew: OnlineSkew = OnlineSkew()
     baseline: Baseline
     endpoint: Endpoint = Endpoint()
 

@@ -7,10 +7,16 @@ import dagster as dg
 from configs.catalogue import CatalogueWarning
 from mlway_assets.compute.gate import GateRule
 from mlway_assets.contracts import Violations
+from mlway_assets.leakage import LeakReport
+from mlway_assets.online_skew import SkewReport
+from mlway_assets.parity import ParityReport
 
 CATALOGUE = "catalogue"
 CONTRACT = "contract"
 GATE = "gate"
+NO_LEAK = "no_leak"
+ONLINE_SKEW = "online_skew"
+PARITY = "parity"
 QUARANTINED_SHARE = "quarantined_share"
 
 
@@ -44,6 +50,60 @@ def quarantined_share_check(share: float, maximum: float) -> dg.AssetCheckResult
         severity=dg.AssetCheckSeverity.ERROR,
         description=f"{share:.4%} of the rows were quarantined; at most {maximum:.4%} may be.",
         metadata={"share": share, "maximum": maximum},
+    )
+
+
+def parity_check(report: ParityReport) -> dg.AssetCheckResult:
+    """Passes when every way to a value gives the same bits."""
+    shown = report.differences[:20]
+    rows = [f"| {d.path} | {d.group} | {d.feature} | {d.entity} | {d.expected} | {d.seen} |" for d in shown]
+    table = "\n".join(["| way | group | feature | entity | in history | there |", "|---|---|---|---|---|---|", *rows])
+    compared = ", ".join(f"{count:,} {path}" for path, count in report.compared.items())
+    found = f"{len(report.differences):,} values differ" if report.differences else "every value is the same"
+    return dg.AssetCheckResult(
+        check_name=PARITY,
+        passed=report.is_equal,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=f"Compared: {compared or 'nothing'}; {found}.",
+        metadata={"compared": report.compared, "differences": dg.MetadataValue.md(table)},
+    )
+
+
+def no_leak_check(report: LeakReport) -> dg.AssetCheckResult:
+    """Passes when rows are the same after everything later than them was poisoned."""
+    differing = ", ".join(report.leaking) or "nothing, but there was nothing to compare"
+    what = "come out the same" if report.is_clean else f"differ in {differing}"
+    return dg.AssetCheckResult(
+        check_name=NO_LEAK,
+        passed=report.is_clean,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=f"{report.rows:,} rows up to {report.moment:%Y-%m-%d %H:%M}, built again after {report.poisoned:,} "
+        f"later or later written values were poisoned, {what}.",
+        metadata={
+            "recorded_sha256": report.recorded_sha256,
+            "rebuilt_sha256": report.rebuilt_sha256,
+            "leaking": dg.MetadataValue.json(list(report.leaking)),
+        },
+    )
+
+
+def online_skew_check(report: SkewReport) -> dg.AssetCheckResult:
+    """Passes when few features lie past their limits."""
+    rows = [
+        f"| {f.feature} | {f.outside_share:.1%} | {f.missing_online:.1%} | {f.missing_in_training:.1%} |"
+        for f in sorted(report.features, key=lambda f: -max(f.outside_share, f.missing_difference))
+    ]
+    head = ["| feature | outside the training range | null online | null in training |", "|---|---|---|---|"]
+    return dg.AssetCheckResult(
+        check_name=ONLINE_SKEW,
+        passed=report.is_within_limits,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=f"Over {report.rows:,} request rows {len(report.broken)} of {len(report.features)} features are "
+        f"past a limit; {report.limits.maximum_skewed_share:.0%} may be.",
+        metadata={
+            "past_a_limit": dg.MetadataValue.json([found.feature for found in report.broken]),
+            "features": dg.MetadataValue.md("\n".join([*head, *rows])),
+        },
     )
 
 

@@ -185,6 +185,12 @@ def _join(product: ModelProduct, platform: Platform, store: Any, version: int) -
     table, root = product.population.table, _lake_root(platform)
     rows = labelled_rows(product, platform.lake.scan("curated", table, version)).collect()
     job = historical_features(store, in_order(rows, product), service_name(product))
+    foreign = [path for path in job.versions if not path.startswith(root)]
+    if foreign:
+        raise TrainingSetError(
+            f"The feature registry names {foreign[0]}, which is not in this environment's lake, {root}.\n"
+            "Hint: run `mlway materialize ingest`, which registers the tables where they are now."
+        )
     inputs = {path.removeprefix(root): number for path, number in job.versions.items()}
     return job.to_polars(), inputs | {f"curated/{table}": version}
 

@@ -129,4 +129,7 @@ def test_every_check_blocks_but_that_of_the_catalogue(graph: AssetGraph) -> None
     assert checks[("fact_flights", "contract")]
     assert checks[("fact_flights", "quarantined_share")]
     assert checks[("candidate", "gate")]
+    assert checks[("online_store", "parity")]
+    assert checks[("training_set", "no_leak")]
+    assert checks[("training_set", "online_skew")]
     assert [key for key, blocks in checks.items() if not blocks] == [("registry", "catalogue")]

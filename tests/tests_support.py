@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 
 from configs.load import PROJECT_ROOT, load_environment, load_project
+from feature_repo.store import register_features
 from mlway_assets.resources import Platform
 
 FIRST_DAY, LAST_DAY, NOW = "2013-01-01", "2013-02-12", "2013-02-09T00:00:00Z"
@@ -35,3 +36,12 @@ def write_small_configs(folder: Path, state: Path) -> Path:
 def open_small_platform(folder: Path) -> Platform:
     """The platform of a folder made by `write_small_configs`."""
     return Platform(load_project(folder), load_environment("local", folder))
+
+
+def copy_of_state(platform: Platform, folder: Path) -> Platform:
+    """The platform over a copy of its lake and feature store, for tests that write."""
+    for name in ("lake", "feast"):
+        shutil.copytree(platform.environment.state / name, folder / "state" / name)
+    copied = open_small_platform(write_small_configs(folder / "configs", folder / "state"))
+    register_features(copied.environment, copied.project)  # the registry names the tables by their paths
+    return copied

@@ -12,10 +12,11 @@ from feature_repo.store import materialize_group, open_store, register_features
 from feature_repo.windows import EVENT_TIMESTAMP
 from mlway_assets.asset_keys import curated_key, feature_registry_key, features_key, online_store_key
 from mlway_assets.assets.raw import LAKE_POOL
-from mlway_assets.checks import CATALOGUE, catalogue_check
+from mlway_assets.checks import CATALOGUE, PARITY, catalogue_check, parity_check
 from mlway_assets.column_lineage import group_origins
 from mlway_assets.feature_tables import write_group
 from mlway_assets.metadata import column_metadata, key_lineage, statistics_table, table_metadata
+from mlway_assets.parity import compare_paths
 from mlway_assets.resources import Platform
 
 FEATURE_STORE_POOL = "feature_store"
@@ -31,7 +32,8 @@ def build_features(project: Project) -> dg.Definitions:
             *(_feature_group(group, project) for group in groups),
             _registry(keys, project),
             _online_store(groups, keys),
-        ]
+        ],
+        asset_checks=[_parity(groups)],
     )
 
 
@@ -105,6 +107,19 @@ def _online_store(groups: list[TableFeatures], keys: list[dg.AssetKey]) -> dg.As
         return dg.MaterializeResult(metadata={"as_of": now.isoformat(), "rows": dg.MetadataValue.json(rows)})
 
     return online_store
+
+
+def _parity(groups: list[TableFeatures]) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=online_store_key(),
+        name=PARITY,
+        blocking=True,
+        description="Some entities' values are the same, to the last bit, in history, online and by micro-batches.",
+    )
+    def parity(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
+        return parity_check(compare_paths(groups, platform))
+
+    return parity
 
 
 def _tags(project: Project, group: TableFeatures) -> dict[str, str]:

@@ -17,6 +17,7 @@ from mlway_assets.asset_keys import (
     training_set_key,
 )
 from mlway_assets.assets.raw import LAKE_POOL
+from mlway_assets.assets.training_set_checks import build_training_set_checks
 from mlway_assets.checks import GATE, gate_check
 from mlway_assets.column_lineage import training_set_origins
 from mlway_assets.compute.plots import candidate_plots
@@ -39,7 +40,7 @@ def build_models(project: Project) -> dg.Definitions:
             for product in products
             for asset in (_training_set(product, project), _candidate(product), _registered_version(product))
         ],
-        asset_checks=[_gate(product) for product in products],
+        asset_checks=[check for product in products for check in (*build_training_set_checks(product), _gate(product))],
     )
 
 

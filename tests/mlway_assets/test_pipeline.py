@@ -13,6 +13,7 @@ import pytest
 import yaml
 from tests_support import open_small_platform, write_small_configs
 
+from feature_repo.store import register_features
 from mlway_assets.asset_keys import candidate_key, registered_version_key
 from mlway_assets.contracts import Violations
 from mlway_assets.definitions import build_definitions
@@ -33,13 +34,14 @@ def copied(built_platform: Platform, tmp_path: Path) -> Iterator[tuple[Platform,
     shutil.copytree(built_platform.environment.state, tmp_path / "state")
     _move_paths(built_platform.environment.state, tmp_path / "state")
     platform = open_small_platform(folder)
+    register_features(platform.environment, platform.project)
     instance = open_instance(local_paths(platform.environment))
     yield platform, instance
     instance.dispose()
 
 
 def _move_paths(old: Path, new: Path) -> None:
-    """MLflow and Feast keep absolute paths in their databases."""
+    """MLflow keeps absolute paths in its database."""
     import sqlite3
 
     with sqlite3.connect(new / "mlflow" / "mlflow.db") as database:
