@@ -1,9 +1,8 @@
 """What stored values say as of a moment, view by view: the readers of all stores share it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from configs.features import TableFeatures, WindowedFeatures
 from feature_repo.online_layout import NEVER, OnlineView, online_view
@@ -14,8 +13,7 @@ _EMPTY_WINDOW = {"count": 0, "distinct_count": 0}
 """What a function gives of no rows; the others give null."""
 
 
-@dataclass(frozen=True)
-class ViewColumns:
+class ViewColumns(NamedTuple):
     """A view's values for some entities: columns in the order of its features."""
 
     values: list[list[Any]]
