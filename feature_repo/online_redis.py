@@ -19,12 +19,11 @@ from feature_repo.online_layout import (
     OnlineStoreError,
     OnlineStoreUnavailableError,
     OnlineView,
-    encode_timestamp,
-    encode_values,
     redis_field,
     redis_key,
     redis_timestamp_field,
 )
+from feature_repo.online_messages import encode_timestamp, encode_values
 from feature_repo.windows import EVENT_TIMESTAMP
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ _ENTITIES = 100
 _SCRIPTS = 20
 """Scripts of a round trip."""
 
-# Messages end in: definition, as-of moment, microseconds (online_layout.encode_timestamp). Numbers of 64 bits are
+# Messages end in: definition, as-of moment, microseconds (online_messages.encode_timestamp). Numbers of 64 bits are
 # compared as two halves, because a Lua number holds 53. A message without them is Feast's own.
 _LUA_MESSAGES = """
 local function number(message, behind)

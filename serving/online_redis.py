@@ -21,13 +21,12 @@ from feature_repo.online_layout import (
     EntityKeys,
     OnlineStoreError,
     OnlineStoreUnavailableError,
-    ValueDecoder,
-    decode_timestamps,
     epoch_microseconds,
     redis_field,
     redis_key,
     redis_timestamp_field,
 )
+from feature_repo.online_messages import ValueDecoder, decode_timestamps
 from serving.online_features import FeatureColumns
 from serving.online_views import ViewColumns, ViewReader, assemble, row_count
 
@@ -145,6 +144,8 @@ class _KindOfHash:
 
 def _distinct(asked: list[bytes | None]) -> list[bytes]:
     """The entities to ask for; a few that repeat cost less than telling them apart."""
+    if len(asked) == 1 and asked[0] is not None:
+        return [asked[0]]
     found = [key for key in dict.fromkeys(asked) if key is not None]
     return asked if None not in asked and 4 * len(found) > 3 * len(asked) else found  # type: ignore[return-value]
 

@@ -1,9 +1,8 @@
 """What stored values say as of a moment, view by view: the readers of all stores share it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from configs.features import TableFeatures, WindowedFeatures
 from feature_repo.online_layout import NEVER, OnlineView, online_view
@@ -12,8 +11,7 @@ from serving.online_features import FeatureColumns
 _MICROSECOND = timedelta(microseconds=1)
 
 
-@dataclass(frozen=True)
-class ViewColumns:
+class ViewColumns(NamedTuple):
     """A view's values for some entities: columns in the order of its features."""
 
     values: list[list[Any]]

@@ -9,15 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_repo.column_types import POLARS_TYPES
-from feature_repo.online_layout import (
-    EntityKeys,
-    OnlineStoreError,
-    ValueDecoder,
-    decode_timestamps,
-    encode_timestamp,
-    encode_values,
-    redis_field,
-)
+from feature_repo.online_layout import EntityKeys, OnlineStoreError, redis_field
+from feature_repo.online_messages import ValueDecoder, decode_timestamps, encode_timestamp, encode_values
 from feature_repo.store import _import_feast
 
 _import_feast()
