@@ -7,6 +7,7 @@ neither. The last line is one JSON object: `ratio_to_polars` on the real rows, `
 """
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -68,8 +69,11 @@ def run(who: str, folder: Path, rows: int, limit_mb: int | None = None) -> Figur
 def attempt(who: str, folder: Path, rows: int, limit_mb: int | None, seconds: float | None) -> Figures | str:
     """What one join took, or how it failed."""
     command = [sys.executable, WORK, who, str(folder), str(rows), *([str(limit_mb)] if limit_mb else [])]
+    # An address space counts what allocators reserve: under a limit they are told not to.
+    frugal = {"MALLOC_ARENA_MAX": "2", "_RJEM_MALLOC_CONF": "retain:false"} if limit_mb else {}
+    environment = os.environ | frugal
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds, env=environment)
     except subprocess.TimeoutExpired:
         return f"not done after {seconds:.0f} s"
     if done.returncode != 0:

@@ -21,12 +21,13 @@ from feast.infra.offline_stores.offline_store import OfflineStore, RetrievalMeta
 from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from feast.utils import _get_requested_feature_views_to_features_dict, make_tzaware
+from pydantic import Field
 
 from feature_repo.entity_frames import EntityFrameError, check_keys, check_names, entity_frame
 from feature_repo.point_in_time import TIMESTAMP_SUFFIX, View
 from feature_repo.ray_slices import joined_on_ray
 from feature_repo.retrieval_job import PolarsRetrievalJob
-from feature_repo.slices import Join, in_memory, in_order, joined_in_turn, whole
+from feature_repo.slices import Join, fits, in_memory, in_order, joined_in_turn, whole, whole_in_pieces
 from feature_repo.table_sources import SourceError, append, scan
 from feature_repo.timestamps import UTC_MICROSECONDS, as_utc
 from feature_repo.windows import EVENT_TIMESTAMP
@@ -40,8 +41,10 @@ class PolarsOfflineStoreConfig(FeastConfigBaseModel):
     """Options of the object store, under the names that Polars and deltalake share."""
     versions: dict[str, int] = {}
     """Delta tables to read as they were: path to version."""
-    slice_rows: int = 2_000_000
-    """A larger entity frame is joined in time slices of so many rows."""
+    memory_megabytes: float = Field(default=1_500, ge=0)
+    """A join whose values take more is done in time slices."""
+    slice_rows: int = Field(default=1_000_000, gt=0)
+    """Entity rows in a time slice, and in a piece of a result that goes to a file."""
     execution: Literal["local", "ray"] = "local"
     """Where slices run: one after the other in this process, or as Ray tasks."""
     ray_address: str | None = None
@@ -239,15 +242,16 @@ def _recorded_moments(views: list[View], start: datetime | None, end: datetime |
 
 
 def _joined(join: Join, settings: PolarsOfflineStoreConfig) -> pl.DataFrame:
-    if len(join.entities) <= settings.slice_rows and settings.execution == "local":
-        return whole(join)
-    slices = _slices(join, settings)
-    return in_memory(slices) if len(join.entities) else whole(join)
+    is_whole = not len(join.entities) or (settings.execution == "local" and fits(join, settings.memory_megabytes))
+    return whole(join) if is_whole else in_memory(_slices(join, settings))
 
 
 def _joined_pieces(join: Join, settings: PolarsOfflineStoreConfig) -> Iterator[pl.DataFrame]:
     if len(join.entities) <= settings.slice_rows:
         yield _joined(join, settings)
+        return
+    if settings.execution == "local" and fits(join, settings.memory_megabytes):
+        yield from whole_in_pieces(join, settings.slice_rows)
         return
     is_sorted = join.entities[join.timestamp].is_sorted()
     yield from in_order(_slices(join, settings), settings.slice_rows, is_sorted=is_sorted, folder=settings.spill_folder)

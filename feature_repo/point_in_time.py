@@ -6,17 +6,22 @@ the later row of the table. How a large join is cut into slices: see slices.py.
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
+import numpy as np
 import polars as pl
 
+from feature_repo.as_of import NOTHING, Asked, Places, columns_at
 from feature_repo.timestamps import UTC_MICROSECONDS
 
 TIMESTAMP_SUFFIX = "__event_timestamp"
 """A view's column that says from when its values are is called after the view, with this suffix."""
 ROW = "__row"
-_USABLE_FROM, _ASKED_AT = "__usable_from", "__asked_at"
+_USABLE_FROM = "__usable_from"
+_MANY_ROWS = 6_000_000
 
 
 @dataclass(frozen=True)
@@ -46,14 +51,7 @@ def point_in_time_join(entities: pl.DataFrame, timestamp: str, views: Sequence[V
 
     The moment of an entity row is its column `timestamp`, UTC microseconds. A ttl of zero never expires.
     """
-    values = [usable(view) for view in views]
-    if entities[timestamp].is_sorted():
-        return entities.hstack(joined_columns(entities, timestamp, views, values))
-    order = by_time(entities, timestamp)
-    place = order.arg_sort()
-    return entities.hstack(
-        [column.gather(place) for column in joined_columns(entities[order], timestamp, views, values)]
-    )
+    return joined_at(entities, search(entities, timestamp, views, [usable(view) for view in views]))
 
 
 def by_time(entities: pl.DataFrame, timestamp: str) -> pl.Series:
@@ -61,34 +59,53 @@ def by_time(entities: pl.DataFrame, timestamp: str) -> pl.Series:
     return entities.select(pl.arg_sort_by(pl.col(timestamp), maintain_order=True)).to_series()
 
 
-def joined_columns(
-    rows: pl.DataFrame, timestamp: str, views: Sequence[View], values: Sequence[pl.LazyFrame]
-) -> list[pl.Series]:
-    """Every view's features and timestamps for `rows`, which are sorted by `timestamp`.
+@dataclass(frozen=True)
+class Found:
+    """A view's features and timestamps, and for each entity row the place among them of what it gets, or NOTHING."""
 
-    `values` are what `usable` gives of each view. The views are joined side by side, on all processors.
-    """
-    plans = [_joined(rows, timestamp, view, known) for view, known in zip(views, values, strict=True)]
-    return [column for frame in pl.collect_all(plans) for column in frame]
+    values: pl.DataFrame
+    places: Places
 
 
-def _joined(rows: pl.DataFrame, timestamp: str, view: View, values: pl.LazyFrame) -> pl.LazyFrame:
-    # Under a name of its own, since an entity frame may have any.
-    asked = rows.lazy().select(pl.col(timestamp).alias(_ASKED_AT), *view.keys)
-    joined = asked.join_asof(
-        values,
-        left_on=_ASKED_AT,
-        right_on=_USABLE_FROM,
-        by=list(view.keys) or None,
-        strategy="backward",
-        check_sortedness=False,
-        coalesce=False,
-    )
-    columns = [*view.features, view.timestamp_column]
-    if not view.ttl:
-        return joined.select(columns)
-    alive = pl.col(view.timestamp_column) >= pl.col(_ASKED_AT) - view.ttl
-    return joined.select(pl.when(alive).then(pl.col(name)).alias(name) for name in columns)
+def search(
+    entities: pl.DataFrame, timestamp: str, views: Sequence[View], values: Sequence[pl.LazyFrame]
+) -> list[Found]:
+    """What each entity row gets of each view. `values` are what `usable` gives of the views."""
+    keys = dict.fromkeys(key for view in views for key in view.keys)
+    order = None if entities[timestamp].is_sorted() else by_time(entities, timestamp)
+    rows = entities.select(timestamp, *(key for key in keys if key != timestamp))
+    rows = rows if order is None else rows[order]
+    asked = {by: Asked(rows[timestamp], rows.select(by)) for by in {tuple(view.keys) for view in views}}
+
+    def find(view: View, plan: pl.LazyFrame) -> Found:
+        known = plan.collect()
+        places = _alive(asked[tuple(view.keys)], view, known)
+        # What only the search needs is let go before the next view is read.
+        kept = known.select(*view.features, view.timestamp_column)
+        if order is None:
+            return Found(kept, places)
+        in_order = np.empty_like(places)
+        in_order[order.to_numpy()] = places
+        return Found(kept, in_order)
+
+    # Side by side, unless what the search needs on the way is large itself.
+    with ThreadPoolExecutor(1 if len(entities) > _MANY_ROWS else 2) as pool:
+        return list(pool.map(find, views, values))
+
+
+def joined_at(entities: pl.DataFrame, found: Sequence[Found]) -> pl.DataFrame:
+    """Entity rows with what `search` found for them."""
+    with ThreadPoolExecutor() as pool:
+        joined = pool.map(lambda one: columns_at(one.values, one.places), found)
+        return entities.hstack([column for columns in joined for column in columns])
+
+
+def _alive(asked: Asked, view: View, values: pl.DataFrame) -> Places:
+    places = asked.newest(values.select(view.keys), values[_USABLE_FROM])
+    if view.ttl and len(values):
+        moments = values[view.timestamp_column].cast(pl.Int64).to_numpy()
+        places[moments[places] < asked.moments - view.ttl // timedelta(microseconds=1)] = NOTHING
+    return places
 
 
 def usable(view: View, carried: pl.DataFrame | None = None) -> pl.LazyFrame:
@@ -98,12 +115,17 @@ def usable(view: View, carried: pl.DataFrame | None = None) -> pl.LazyFrame:
     """
     values = view.values.drop_nulls([*view.keys, view.timestamp_column])
     if view.created_column is None:
-        values = values.sort(view.timestamp_column, maintain_order=True)
+        values = values.map_batches(partial(_sorted, by=view.timestamp_column))
         values = values.with_columns(pl.col(view.timestamp_column).alias(_USABLE_FROM))
         return values if carried is None else pl.concat([carried.lazy(), values])
     values = values.with_columns(pl.max_horizontal(view.moments).alias(_USABLE_FROM))
     values = values.sort(_USABLE_FROM, *view.moments, maintain_order=True)
     return _not_outdated(view, values if carried is None else pl.concat([carried.lazy(), values]))
+
+
+def _sorted(values: pl.DataFrame, by: str) -> pl.DataFrame:
+    """By time, with less work where they are so already, as files mostly are."""
+    return values if values[by].is_sorted() else values.sort(by, maintain_order=True)
 
 
 def _not_outdated(view: View, values: pl.LazyFrame) -> pl.LazyFrame:

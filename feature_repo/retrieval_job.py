@@ -132,7 +132,12 @@ def _write_pieces(pieces: Iterator[pl.DataFrame], path: Path) -> int:
         first.write_parquet(path)
         return len(first)
     schema, rows = _arrow(first).schema, 0
-    with ThreadPoolExecutor(1) as background, pq.ParquetWriter(path, schema, compression="zstd") as writer:
+    # Numbers that hardly repeat are not worth a dictionary; texts are.
+    texts = [field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)]
+    with (
+        ThreadPoolExecutor(1) as background,
+        pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=texts) as writer,
+    ):
         written: Future[None] | None = None
         for piece in chain((first, second), pieces):
             if written is not None:

@@ -6,27 +6,32 @@ value from before: that is carried from slice to slice, or found anew where slic
 
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 
 from feature_repo.point_in_time import (
     ROW,
+    Found,
     View,
     alive_since,
     by_time,
-    joined_columns,
+    joined_at,
     newest_usable,
     point_in_time_join,
     resorted,
     restricted,
+    search,
     usable,
     with_values,
 )
 
 _HISTORY_ROWS = 4_000_000
+_PIECE = "__piece"
+_TEXT_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -49,38 +54,59 @@ def time_slices(join: Join, rows: int) -> Iterator[pl.DataFrame]:
 
 def join_slice(part: pl.DataFrame, timestamp: str, views: Sequence[View]) -> pl.DataFrame:
     """One slice by itself: what was known before it is read from the views' history."""
-    joined, _ = _advance(part, timestamp, views, _known_at(part[timestamp][0], views))
-    return joined
+    sources = [_History(view) if view.ttl else _Carried(view) for view in views]
+    return _join(part, timestamp, sources)
 
 
 def joined_in_turn(join: Join, rows: int) -> Iterator[pl.DataFrame]:
-    """The slices joined one after the other, each view's values read once.
+    """The slices joined one after the other.
 
-    Memory: a slice's rows, the values that become usable within its span, and one value for each entity.
+    Memory: a slice's rows, the values that are usable within its span, and for some views one value for each entity.
     """
-    known: _Known | None = None
+    moments = join.entities[join.timestamp]
+    whole_span: timedelta = moments.max() - moments.min()  # type: ignore[operator,assignment]
+    span = whole_span * rows / len(moments)
+    # Values that live shorter than a slice spans are read again; others are carried from slice to slice.
+    sources = [_History(view) if view.ttl and view.ttl <= span else _Carried(view) for view in join.views]
     for part in time_slices(join, rows):
-        known = known or _known_at(part[join.timestamp][0], join.views)
-        joined, known = _advance(part, join.timestamp, join.views, known)
-        yield joined
+        yield _join(part, join.timestamp, sources)
 
 
-@dataclass(frozen=True)
-class _Known:
-    """What had become known up to a moment: for each view, each entity's newest value."""
+class _History:
+    """A view whose values from before a slice are read from its history, as far back as they may live."""
 
-    moment: datetime
-    newest: Sequence[pl.DataFrame]
+    def __init__(self, view: View) -> None:
+        self.view = view
+
+    def values(self, first: datetime, last: datetime) -> pl.LazyFrame:
+        """What is usable by `last` and alive at `first`."""
+        return usable(alive_since(restricted(self.view, None, last), first))
+
+    def joined(self, values: pl.DataFrame, last: datetime) -> None:
+        """Nothing needs to be kept."""
 
 
-def _known_at(moment: datetime, views: Sequence[View]) -> _Known:
-    return _Known(moment, [_newest_before(view, moment) for view in views])
+class _Carried:
+    """A view of whose values before a slice each entity's newest is kept. Slices must come in order of time."""
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+        self._known_until: datetime | None = None
+        self._newest: pl.DataFrame | None = None
+
+    def values(self, first: datetime, last: datetime) -> pl.LazyFrame:
+        """What is usable by `last`: each entity's newest value from before, then what followed."""
+        if self._known_until is None:
+            self._known_until, self._newest = first, _newest_before(self.view, first)
+        return usable(restricted(self.view, self._known_until, last), self._newest)
+
+    def joined(self, values: pl.DataFrame, last: datetime) -> None:
+        """Keep what the next slice needs of the values that this one had."""
+        self._known_until, self._newest = last, newest_usable(self.view, values, last)
 
 
 def _newest_before(view: View, moment: datetime) -> pl.DataFrame:
-    if view.ttl:
-        return newest_usable(view, usable(alive_since(restricted(view, None, moment), moment)).collect(), moment)
-    # All of history counts: it is taken in parts, of which only each entity's newest value is kept.
+    """Each entity's newest value as of a moment. History is taken in parts, of which only those values are kept."""
     newest: pl.DataFrame | None = None
     for start in range(0, view.values.select(pl.len()).collect().item(), _HISTORY_ROWS):
         part = restricted(with_values(view, view.values.slice(start, _HISTORY_ROWS)), None, moment)
@@ -88,25 +114,46 @@ def _newest_before(view: View, moment: datetime) -> pl.DataFrame:
     return usable(view).head(0).collect() if newest is None else newest
 
 
-def _advance(part: pl.DataFrame, timestamp: str, views: Sequence[View], known: _Known) -> tuple[pl.DataFrame, _Known]:
-    last = part[timestamp][-1]
-    fresh = [
-        usable(restricted(view, known.moment, last), before) for view, before in zip(views, known.newest, strict=True)
-    ]
-    values = pl.collect_all(fresh)
-    joined = part.hstack(joined_columns(part, timestamp, views, [frame.lazy() for frame in values]))
-    newest = [newest_usable(view, frame, last) for view, frame in zip(views, values, strict=True)]
-    return joined, _Known(last, newest)
+def _join(part: pl.DataFrame, timestamp: str, sources: Sequence[_History | _Carried]) -> pl.DataFrame:
+    first, last = part[timestamp][0], part[timestamp][-1]
+    values = pl.collect_all([source.values(first, last) for source in sources])
+    views = [source.view for source in sources]
+    joined = joined_at(part, search(part, timestamp, views, [frame.lazy() for frame in values]))
+    for source, frame in zip(sources, values, strict=True):
+        source.joined(frame, last)
+    return joined
 
 
 def whole(join: Join) -> pl.DataFrame:
     """The join in one piece, in the order of the entity rows."""
-    moments, views = join.entities[join.timestamp], join.views
-    if len(moments):
-        # What cannot matter need not be read.
-        first, last = moments.min(), moments.max()
-        views = [alive_since(restricted(view, None, last), first) for view in views]  # type: ignore[arg-type]
-    return point_in_time_join(join.entities, join.timestamp, views)
+    return point_in_time_join(join.entities, join.timestamp, _needed(join))
+
+
+def whole_in_pieces(join: Join, rows: int) -> Iterator[pl.DataFrame]:
+    """The same in pieces of so many rows: all values are in memory, but never all of the result."""
+    views = _needed(join)
+    found = search(join.entities, join.timestamp, views, [usable(view) for view in views])
+    for start in range(0, len(join.entities), rows):
+        here = [Found(one.values, one.places[start : start + rows]) for one in found]
+        yield joined_at(join.entities[start : start + rows], here)
+
+
+def fits(join: Join, megabytes: float) -> bool:
+    """Whether the values of all views take no more memory than that, by a guess at the size of texts."""
+    size = 0
+    for view in join.views:
+        width = sum(_TEXT_BYTES if kind == pl.String else 8 for kind in view.values.collect_schema().dtypes())
+        size += width * view.values.select(pl.len()).collect().item()
+    return size <= megabytes * 1_000_000
+
+
+def _needed(join: Join) -> list[View]:
+    """The views without what no entity row can see."""
+    moments = join.entities[join.timestamp]
+    if not len(moments):
+        return list(join.views)
+    first, last = moments.min(), moments.max()
+    return [alive_since(restricted(view, None, last), first) for view in join.views]  # type: ignore[arg-type]
 
 
 def in_memory(slices: Iterable[pl.DataFrame]) -> pl.DataFrame:
@@ -132,11 +179,21 @@ def in_order(
 
 
 def _spill(slices: Iterable[pl.DataFrame], rows: int, folder: Path) -> int:
-    """Write every slice's rows to the pieces that they belong to. Returns the number of pieces."""
+    """Write every slice's rows to the pieces that they belong to, while the next is joined. Returns how many pieces."""
     pieces = 0
-    for number, part in enumerate(slices):
-        places = (pl.col(ROW) // rows).alias("__piece")
-        for (piece,), group in part.group_by(places):
-            group.write_ipc(folder / f"{piece}-{number:06}.arrow")
-            pieces = max(pieces, int(piece) + 1)
-    return pieces
+    with ThreadPoolExecutor(1) as background:
+        written: Future[int] | None = None
+        for number, part in enumerate(slices):
+            if written is not None:
+                pieces = max(pieces, written.result())
+            written = background.submit(_spill_slice, part, number, rows, folder)
+        return max(pieces, written.result()) if written is not None else pieces
+
+
+def _spill_slice(part: pl.DataFrame, number: int, rows: int, folder: Path) -> int:
+    pieces = part.with_columns((pl.col(ROW) // rows).alias(_PIECE)).partition_by(
+        _PIECE, as_dict=True, include_key=False
+    )
+    for (piece,), group in pieces.items():
+        group.write_ipc(folder / f"{piece}-{number:06}.arrow")
+    return 1 + max(int(piece) for (piece,) in pieces)

@@ -13,6 +13,9 @@ UTC_MICROSECONDS = pl.Datetime("us", "UTC")
 
 def as_utc(column: str, kind: pl.DataType, rounding: Literal["up", "down"] = "up") -> pl.Expr:
     """`column` in UTC microseconds; a date is its midnight, a timestamp without a zone is UTC already."""
+    if kind == UTC_MICROSECONDS:
+        # As it is, so that a condition on it can be held against a file's own statistics.
+        return pl.col(column)
     if isinstance(kind, pl.Datetime) and kind.time_unit == "ns":
         nanoseconds = pl.col(column).cast(pl.Int64) + (999 if rounding == "up" else 0)
         return nanoseconds.floordiv(1_000).cast(UTC_MICROSECONDS)

@@ -97,7 +97,7 @@ def stores(folder: Path) -> list[FeatureStore]:
     tables([], [(("a", 1), 0, 0, 1)])[1].write_parquet(folder / "values.parquet")
     store = open_test_store(folder)
     store.apply([NAME, NUMBER, *(case_view(case, folder) for case in CASES)])
-    return [store, open_test_store(folder, slice_rows=3)]
+    return [store, open_test_store(folder, slice_rows=3, memory_megabytes=0)]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -318,8 +318,10 @@ def test_a_join_goes_to_a_file_in_pieces_and_in_order(
 ) -> None:
     asked, features = fifty
     whole, sliced = (store.get_historical_features(entity_df=asked, features=features) for store in stores)
-    assert sliced.sink_parquet(folder / "joined.parquet") == 50
-    assert pl.read_parquet(folder / "joined.parquet").equals(whole.to_polars())
+    in_pieces = open_test_store(folder, slice_rows=7).get_historical_features(entity_df=asked, features=features)
+    for job in (sliced, in_pieces):
+        assert job.sink_parquet(folder / "joined.parquet") == 50
+        assert pl.read_parquet(folder / "joined.parquet").equals(whole.to_polars())
 
 
 def test_slices_on_ray_give_the_same(

@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from join_examples import CASES, ENTITIES, START, VALUES, Case, Rows, Value, literal, tables
 
 from feature_repo.point_in_time import View, point_in_time_join
-from feature_repo.slices import Join, in_memory, in_order, join_slice, joined_in_turn, time_slices, whole
+from feature_repo.slices import (
+    Join,
+    in_memory,
+    in_order,
+    join_slice,
+    joined_in_turn,
+    time_slices,
+    whole,
+    whole_in_pieces,
+)
 from feature_repo.timestamps import UTC_MICROSECONDS, as_utc
 
 
@@ -44,6 +53,7 @@ def test_slices_give_what_the_whole_gives(case: Case, entities: Rows, values: li
     assert in_memory(joined_in_turn(join, rows)).equals(expected)
     assert in_memory(join_slice(part, "moment", join.views) for part in time_slices(join, rows)).equals(expected)
     is_sorted = left["moment"].is_sorted()
+    assert pl.concat(whole_in_pieces(join, rows)).equals(expected)
     pieces = list(in_order(joined_in_turn(join, rows), rows, is_sorted=is_sorted, folder=None))
     assert all(len(piece) <= rows for piece in pieces)
     assert pl.concat(pieces).equals(expected)
