@@ -55,7 +55,8 @@ class Aggregation(Frozen):
     function: AggregationFunction
     of: Expression | None = Field(
         default=None,
-        description="What is aggregated; for `rate`, a condition. Rows where it is null or NaN are not counted.",
+        description="What is aggregated; for `rate`, a condition. Rows where it is null, NaN or infinite are not "
+        "counted.",
     )
     where: Expression | None = Field(default=None, description="Condition; only rows that meet it are aggregated.")
     decimals: int | None = Field(
@@ -120,7 +121,8 @@ class _EventGroup(_TableGroup):
     event_key: tuple[str, ...] = Field(
         default=(),
         description="Columns that tell an event from another. Of rows with one event key the first known counts. "
-        "Empty: every row is an event.",
+        "A row with a null in it is an event of its own. Empty: every row is an event. A stream remembers every event "
+        "key that it has seen, so its state grows with their number.",
     )
     allowed_lateness: Duration = Field(
         default=timedelta(hours=1),

@@ -15,6 +15,7 @@ from configs.features import FeatureGroup, RequestFeatures, TableFeatures
 from configs.products import ModelProduct
 from configs.sources import Source
 
+_EVENT_TIMESTAMP = "event_timestamp"
 PROJECT_ROOT = Path(__file__).parent.parent
 FILE_KINDS: dict[str, TypeAdapter[Any]] = {
     "sources": TypeAdapter(Source),
@@ -71,6 +72,7 @@ def load_project(folder: Path | None = None) -> Project:
     _check_raw_tables(project)
     _check_curated_tables(project)
     for group in project.features.values():
+        _check_names(group)
         if isinstance(group, RequestFeatures):
             _check_request_features(project, group)
     for product in project.products.values():
@@ -210,6 +212,24 @@ def _reference(file: str, field: str, name: str, known: Iterable[str]) -> None:
         )
 
 
+def _check_free_names(file: str, field: str, names: Iterable[str]) -> None:
+    for name in names:
+        if name == _EVENT_TIMESTAMP or name.startswith("__"):
+            problem = f"{name!r} is taken: event_timestamp, and what begins with __, are the calculations' own columns"
+            raise ConfigError(file, field, problem, "rename it.")
+
+
+def _check_names(group: FeatureGroup) -> None:
+    file = f"features/{group.name}.yaml"
+    if isinstance(group, RequestFeatures):
+        _check_free_names(file, "fields", group.fields)
+    else:
+        _check_free_names(file, "join_keys", group.join_keys)
+        if both := sorted(group.types.keys() & group.join_keys.keys()):
+            raise ConfigError(file, "features", f"{both[0]!r} is a join key too", "rename the feature.")
+    _check_free_names(file, "features", group.types)
+
+
 def _check_request_features(project: Project, group: RequestFeatures) -> None:
     file = f"features/{group.name}.yaml"
     for other, names in group.uses.items():
@@ -223,6 +243,7 @@ def _check_request_features(project: Project, group: RequestFeatures) -> None:
 def _check_product(project: Project, product: ModelProduct) -> None:
     file = f"products/{product.name}.yaml"
     request = product.population.request
+    _check_free_names(file, "population.request", request)
     owners: dict[str, str] = {}
     for group_name in product.features:
         _reference(file, "features", group_name, project.features)

@@ -14,7 +14,7 @@ import polars as pl
 from configs.features import EventFeatures, StaticFeatures, TableFeatures, WindowedFeatures
 from feature_repo.column_types import POLARS_TYPES
 from feature_repo.expressions import parse
-from feature_repo.windows import EVENT_TIMESTAMP, input_columns, window_values
+from feature_repo.windows import EVENT_TIMESTAMP, clean_float, input_columns, window_values
 
 ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
 """Event timestamp of static attributes: known at every moment that data is about."""
@@ -51,12 +51,22 @@ def events_of(group: EventFeatures, table: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def first_known(group: EventFeatures, events: pl.LazyFrame) -> pl.LazyFrame:
-    """Of the events with one event key, the first known; of equal ones always the same."""
+    """Of the events with one event key, the first known; of equal ones always the same.
+
+    A key with a null in it tells nothing: such an event is never another one told again.
+    """
     if not group.event_key:
         return events
     key = [EVENT_KEY + name for name in group.event_key]
     others = [column for column in events.collect_schema() if column not in (EVENT_TIMESTAMP, *key)]
-    return events.sort(EVENT_TIMESTAMP, *others, nulls_last=True).unique(key, keep="first", maintain_order=True)
+    ordered = events.filter(has_event_key(group)).sort(EVENT_TIMESTAMP, *others, nulls_last=True)
+    first = ordered.unique(key, keep="first", maintain_order=True)
+    return pl.concat([first, events.filter(~has_event_key(group))])
+
+
+def has_event_key(group: EventFeatures) -> pl.Expr:
+    """Whether an event of `events_of` can be told from another by its event key."""
+    return pl.all_horizontal(pl.col(EVENT_KEY + name).is_not_null() for name in group.event_key)
 
 
 def change_points(group: WindowedFeatures, events: pl.LazyFrame) -> pl.LazyFrame:
@@ -94,6 +104,8 @@ def _kept(group: TableFeatures, table: pl.LazyFrame) -> pl.LazyFrame:
 def _columns(group: TableFeatures) -> dict[str, pl.Expr]:
     if isinstance(group, WindowedFeatures):
         raise TypeError(f"{group.name} is windowed: its features are not columns of a row")
-    return {
-        name: parse(feature.expression).cast(POLARS_TYPES[feature.type]) for name, feature in group.features.items()
-    }
+    columns = {}
+    for name, feature in group.features.items():
+        value = parse(feature.expression).cast(POLARS_TYPES[feature.type])
+        columns[name] = clean_float(value) if feature.type == "float64" else value
+    return columns

@@ -9,7 +9,7 @@ import polars as pl
 
 from configs.errors import MlwayError
 from configs.features import PythonExpression
-from feature_repo.exact_division import with_exact_division
+from feature_repo.exact_division import with_exact_division, with_float_literals
 
 
 class ExpressionError(MlwayError):
@@ -36,7 +36,7 @@ def source_digest(path: str) -> str:
 @cache
 def _from_sql(text: str) -> pl.Expr:
     try:
-        return with_exact_division(pl.sql_expr(text))
+        return with_exact_division(with_float_literals(pl.sql_expr(text)))
     except pl.exceptions.PolarsError as error:
         raise ExpressionError(f"{text!r} does not parse: {error}.\nHint: write Polars SQL.") from error
 

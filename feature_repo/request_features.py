@@ -21,7 +21,8 @@ def with_request_features(groups: Iterable[RequestFeatures], frame: pl.DataFrame
             name: parse(feature.expression).cast(POLARS_TYPES[feature.type]) for name, feature in group.features.items()
         }
         # A feature may be called like the field it passes on, so the local times only live while it is computed.
-        computed = frame.with_columns(**local).select(**features)
+        # Computed beside the frame, since a constant alone would be one row.
+        computed = frame.with_columns(**local).with_columns(**features).select(list(features))
         frame = frame.drop(*(name for name in features if name in frame.columns)).hstack(computed)
     return frame
 

@@ -2,10 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from configs.features import FeatureGroup
+from pydantic import BaseModel
+
+from configs.features import FeatureGroup, PythonExpression
 from configs.load import Project
 from configs.products import ModelProduct
 from feature_repo.expressions import source_digest
@@ -42,14 +44,18 @@ def _digest(declared: Any) -> str:
 def _decisive(group: FeatureGroup) -> dict[str, Any]:
     """What decides the group's values: its declaration, and the source of the Python functions that it names."""
     declared = _without_prose(group.model_dump(mode="json"))
-    functions = {path: source_digest(path) for path in _python_paths(declared)}
+    functions = {path: source_digest(path) for path in _python_paths(group)}
     return declared | ({"functions": functions} if functions else {})
 
 
 def _python_paths(declared: Any) -> Iterator[str]:
-    if isinstance(declared, dict):
-        if isinstance(declared.get("python"), str):
-            yield declared["python"]
+    """Of the functions by their type: a field of the request may be called `python` too."""
+    if isinstance(declared, PythonExpression):
+        yield declared.python
+    elif isinstance(declared, BaseModel):
+        for field in type(declared).model_fields:
+            yield from _python_paths(getattr(declared, field))
+    elif isinstance(declared, Mapping):
         for part in declared.values():
             yield from _python_paths(part)
 

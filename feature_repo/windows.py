@@ -41,8 +41,10 @@ def input_columns(group: WindowedFeatures, rows: pl.LazyFrame) -> dict[str, pl.E
 
 def _typed(group: WindowedFeatures, name: str, aggregation: Aggregation, value: pl.Expr, kind: pl.DataType) -> pl.Expr:
     """The value in the type that its function works in. What would lose digits without a word is refused."""
+    if kind.is_decimal():
+        value, kind = value.cast(pl.Float64), pl.Float64()
     if kind.is_float():
-        value = value.fill_nan(None)
+        value = clean_float(pl.when(value.is_finite()).then(value))
     if aggregation.function in SELECTIONS:
         wanted = POLARS_TYPES[aggregation.type]
         if kind.is_float() and wanted.is_integer():
@@ -62,6 +64,11 @@ def _typed(group: WindowedFeatures, name: str, aggregation: Aggregation, value: 
             group, name, f"gives {kind}, not {what}", "set `decimals`, to which each value is rounded before it counts."
         )
     return value.cast(pl.Int64)
+
+
+def clean_float(value: pl.Expr) -> pl.Expr:
+    """The floats with one zero: -0.0 and 0.0 are equal, so which of two is met first would decide the bits."""
+    return pl.when(value == 0).then(0.0).otherwise(value)
 
 
 def _refusal(group: WindowedFeatures, name: str, problem: str, hint: str) -> ConfigError:
@@ -103,7 +110,8 @@ def _per_moment(group: WindowedFeatures, events: pl.LazyFrame, keys: list[str]) 
         if aggregation.of is not None or aggregation.where is not None:
             columns.append(value.count().cast(pl.Int64).alias(_COUNT + name))
         if aggregation.function in (*ARITHMETIC, "rate"):
-            columns.append(value.sum().alias(_SUM + name))
+            # Wide enough for any number of rows; Int64 would wrap around without a word.
+            columns.append(value.cast(pl.Int128).sum().alias(_SUM + name))
         if aggregation.function == "standard_deviation":
             columns.append((value.cast(pl.Int128) * value).sum().alias(_SQUARES + name))
         if aggregation.function == "last":
@@ -239,6 +247,6 @@ def _arithmetic(name: str, aggregation: Aggregation, count: pl.Expr) -> pl.Expr:
         return pl.when(count > 0).then(total if aggregation.decimals is None else total / scale)
     if aggregation.function == "standard_deviation":
         # Sample deviation by whole numbers: (n * sum(x^2) - sum(x)^2) / (n * (n - 1)).
-        numerator = count * _within(_SQUARES + name) - total.cast(pl.Int128) * total
+        numerator = count * _within(_SQUARES + name) - total * total
         return pl.when(count > 1).then((numerator / (count * (count - 1))).sqrt() / scale)
     return pl.when(count > 0).then(total / (count * scale))

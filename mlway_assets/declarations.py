@@ -20,7 +20,7 @@ def check_declarations(project: Project, tables: Mapping[str, CuratedTable]) -> 
     """Raises ConfigError naming the file, the field, what is wrong and what is known."""
     for group in project.features.values():
         if isinstance(group, RequestFeatures):
-            _check_request_group(group)
+            _check_request_group(project, group)
         else:
             _check_table_group(group, tables)
     for product in project.products.values():
@@ -31,10 +31,7 @@ def _check_table_group(group: TableFeatures, tables: Mapping[str, CuratedTable])
     file = f"features/{group.name}.yaml"
     columns = _columns(tables, file, "table", group.table)
     for field, expression in _expressions(group):
-        if isinstance(expression, str):
-            row_type(file, field, expression, columns)
-        else:
-            check_names(file, field, expression, columns)
+        _check_expression(file, field, expression, columns)
     for key, kind in group.join_keys.items():
         _check_type(file, f"join_keys.{key}", key, kind, columns)
     if group.kind != "static":
@@ -44,7 +41,7 @@ def _check_table_group(group: TableFeatures, tables: Mapping[str, CuratedTable])
 def _check_product(product: ModelProduct, tables: Mapping[str, CuratedTable]) -> None:
     file = f"products/{product.name}.yaml"
     columns = _columns(tables, file, "population.table", product.population.table)
-    check_names(file, "label.expression", product.label.expression, columns)
+    row_type(file, "label.expression", product.label.expression, columns)
     for field, kind in product.population.request.items():
         _check_type(file, f"population.request.{field}", field, kind, columns)
     _check_type(file, "label.known_at", product.label.known_at, "timestamp", columns)
@@ -61,11 +58,20 @@ def _check_type(file: str, field: str, column: str, kind: str, columns: Mapping[
         )
 
 
-def _check_request_group(group: RequestFeatures) -> None:
-    used = [name for names in group.uses.values() for name in names]
-    columns = {*group.fields, *group.local_times, *used}
+def _check_request_group(project: Project, group: RequestFeatures) -> None:
+    used = {name: project.features[other].types[name] for other, names in group.uses.items() for name in names}
+    columns = {name: POLARS_TYPES[kind] for name, kind in {**group.fields, **used}.items()}
+    columns |= dict.fromkeys(group.local_times, pl.Datetime("us"))
     for name, feature in group.features.items():
-        check_names(f"features/{group.name}.yaml", f"features.{name}", feature.expression, columns)
+        _check_expression(f"features/{group.name}.yaml", f"features.{name}", feature.expression, columns)
+
+
+def _check_expression(file: str, field: str, expression: Expression, columns: Mapping[str, pl.DataType]) -> None:
+    """SQL is checked whole; of what a Python function gives, only the names: it may do what SQL cannot."""
+    if isinstance(expression, str):
+        row_type(file, field, expression, columns)
+    else:
+        check_names(file, field, expression, columns)
 
 
 def _expressions(group: TableFeatures) -> Iterator[tuple[str, Expression]]:

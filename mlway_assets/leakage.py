@@ -1,11 +1,12 @@
 """Prove that a training set knows nothing from after its rows' moments: poison the future and build it again.
 
-Everything known after a moment T is altered in the curated tables, and the values computed from that are joined by
-altered copies that say they were written after T. Rows of the training set from up to T must come out the same.
+Everything known after a moment T is altered in the curated tables, and is there twice more, so that counts change too.
+The values computed from that are joined by altered copies that say they were written after T. Rows of the training set
+from up to T must come out the same.
 Static attributes have no moment, so there is nothing of theirs to poison.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ import polars as pl
 from configs.features import EventFeatures, StaticFeatures, TableFeatures, WindowedFeatures
 from configs.products import ModelProduct
 from feature_repo.aggregations import feature_values
+from feature_repo.expressions import roots
 from feature_repo.store import open_store
 from feature_repo.timestamps import UTC_MICROSECONDS
 from feature_repo.windows import EVENT_TIMESTAMP
@@ -104,23 +106,34 @@ def poisoned_values(group: EventFeatures, table: pl.LazyFrame, first: datetime, 
     longest = max(group.windows) if isinstance(group, WindowedFeatures) else group.time_to_live
     # What has left every window and lived out its ttl before the first row changes nothing: it is not read.
     needed = pl.col(group.known_at) > first - longest - group.time_to_live
-    later = pl.col(group.known_at) > moment
-    near = pl.col(group.known_at) <= moment + SPAN
-    fixed = {*group.join_keys, *group.event_key, group.known_at}
-    schema = table.collect_schema()
-    altered = [
-        pl.when(later).then(_altered(pl.col(name), kind)).otherwise(pl.col(name)).alias(name)
-        for name, kind in schema.items()
-        if name not in fixed
-    ]
-    rows = table if group.event_key else table.filter(needed)
-    values = feature_values(group, rows.filter(near).with_columns(altered)).collect()
+    near = table.filter(pl.col(group.known_at) <= moment + SPAN)
+    values = feature_values(group, _poisoned(group, near if group.event_key else near.filter(needed), moment)).collect()
     genuine = values.with_columns(pl.col(EVENT_TIMESTAMP).alias(CREATED))
     written_late = values.filter(pl.col(EVENT_TIMESTAMP) <= moment).with_columns(
         pl.lit(moment + timedelta(microseconds=1), UTC_MICROSECONDS).alias(CREATED),
         *(_altered(pl.col(name), values.schema[name]).alias(name) for name in group.types),
     )
     return pl.concat([genuine, written_late])
+
+
+def _poisoned(group: EventFeatures, rows: pl.LazyFrame, moment: datetime) -> pl.LazyFrame:
+    """The rows up to `moment` as they are; of each later one, another instead and two more."""
+    later = pl.col(group.known_at) > moment
+    schema = rows.collect_schema()
+    fixed = {*group.join_keys, group.known_at}
+    # The one instead may no longer meet the group's condition; the two more do.
+    decisive = set(roots(group.where)) if group.where is not None else set()
+    instead = _but(schema, {*fixed, *group.event_key})
+    more = _but(schema, fixed | decisive)
+    known_later = rows.filter(later)
+    second = known_later.with_columns(more)
+    third = second.with_columns(more)
+    return pl.concat([rows.filter(~later), known_later.with_columns(instead), second, third])
+
+
+def _but(schema: pl.Schema, fixed: Collection[str]) -> list[pl.Expr]:
+    """Every column altered, but for these."""
+    return [_altered(pl.col(name), kind).alias(name) for name, kind in schema.items() if name not in fixed]
 
 
 def _altered(value: pl.Expr, kind: pl.DataType) -> pl.Expr:
@@ -131,6 +144,8 @@ def _altered(value: pl.Expr, kind: pl.DataType) -> pl.Expr:
         return ~value.fill_null(value=False)
     if kind == pl.String:
         return value.fill_null("") + "?"
+    if kind == pl.Date or isinstance(kind, pl.Datetime):
+        return value.dt.offset_by("9d").fill_null(pl.lit(0).cast(kind))
     return value
 
 

@@ -16,7 +16,7 @@ import polars as pl
 from configs.features import EventFeatures, StaticFeatures, TableFeatures, WindowedFeatures
 from feature_repo.aggregations import feature_values
 from feature_repo.column_types import POLARS_TYPES
-from feature_repo.incremental import State, advance
+from feature_repo.incremental import Changes, State, advance, merged
 from feature_repo.point_in_time import TIMESTAMP_SUFFIX, View, point_in_time_join
 from feature_repo.store import open_store
 from feature_repo.windows import EVENT_TIMESTAMP
@@ -165,8 +165,7 @@ def _incremental(
     if last is None:
         return 0, []
     first = last - SPAN
-    seen = pl.concat(list(_in_batches(group, _events(group, table, first, last), last, dice)))
-    seen = seen.unique([*sample.columns, EVENT_TIMESTAMP], keep="last", maintain_order=True)
+    seen = merged(_in_batches(group, _events(group, table, first, last), last, dice))
     inside = pl.col(EVENT_TIMESTAMP).is_between(first, last, closed="right")
     expected = values.filter(inside).join(sample.lazy(), on=sample.columns, how="semi").collect()
     return _tables("micro-batches", group, expected, seen.filter(inside))
@@ -188,9 +187,7 @@ def _events(group: EventFeatures, table: pl.LazyFrame, first: datetime, last: da
     return table.filter(recent, known <= last).collect()
 
 
-def _in_batches(
-    group: EventFeatures, rows: pl.DataFrame, last: datetime, dice: random.Random
-) -> Iterator[pl.DataFrame]:
+def _in_batches(group: EventFeatures, rows: pl.DataFrame, last: datetime, dice: random.Random) -> Iterator[Changes]:
     """The changes that each of some batches of random size brings, the rows in order of what became known."""
     ordered = rows.sort(group.known_at)
     cuts = sorted(dice.sample(range(len(ordered) + 1), min(BATCHES - 1, len(ordered)))) if len(ordered) else []
@@ -201,7 +198,7 @@ def _in_batches(
             last if end == len(ordered) else batch[group.known_at].max() or state.until or ordered[group.known_at][0]
         )
         state, changes = advance(state, batch, until)  # type: ignore[arg-type]
-        yield changes.values
+        yield changes
 
 
 def _tables(path: str, group: TableFeatures, expected: pl.DataFrame, seen: pl.DataFrame) -> Compared:

@@ -1,5 +1,6 @@
 """Windowed features against a literal reading of their definition, over all history and from micro-batches."""
 
+import math
 import statistics
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from window_examples import EVENTS, GROUP, SCHEMA, START, table_of
 
 from configs.errors import ConfigError
-from configs.features import Aggregation, LatestFeatures, PythonExpression, StaticFeatures
+from configs.features import Aggregation, LatestFeatures, PythonExpression, StaticFeatures, WindowedFeatures
 from feature_repo.aggregations import ALWAYS, feature_values
 from feature_repo.expressions import ExpressionError, parse
 
@@ -121,6 +122,8 @@ def test_of_rows_with_one_event_key_the_first_known_counts() -> None:
     ("aggregation", "message"),
     [
         ({"function": "sum", "of": "price"}, "not whole numbers.*set `decimals`"),
+        ({"function": "maximum", "of": "value * 1.5"}, "does not fit int64.*value_type: float64"),
+        ({"function": "maximum", "of": "CAST(price AS DECIMAL(10, 2))"}, "does not fit int64.*value_type: float64"),
         ({"function": "maximum", "of": "price"}, "does not fit int64.*value_type: float64"),
         ({"function": "rate", "of": "price"}, "not a condition"),
         ({"function": "quantile", "of": "key", "quantile": 0.5}, "there is no quantile"),
@@ -139,6 +142,51 @@ def test_a_python_function_can_give_an_expression() -> None:
     )
     result = feature_values(group, table_of([("a", 0, 5)]).lazy()).collect()
     assert result["half_1h"].to_list()[0] == 2.5
+
+
+def grouped(**aggregations: dict[str, Any]) -> WindowedFeatures:
+    declared = {name: Aggregation.model_validate(aggregation) for name, aggregation in aggregations.items()}
+    return GROUP.model_copy(update={"aggregations": declared})
+
+
+def priced(*prices: float) -> pl.LazyFrame:
+    return pl.DataFrame([("a", START, 1, price) for price in prices], schema=SCHEMA, orient="row").lazy()
+
+
+def test_sums_of_great_numbers_do_not_wrap_around() -> None:
+    great = 5 * 10**18
+    table = table_of([("a", 0, great), ("a", 1, great), ("a", 2, great)]).lazy()
+    means = feature_values(grouped(it={"function": "mean", "of": "value"}), table).collect()
+    assert set(means["it_1h"].drop_nulls()) == {float(great)}
+    with pytest.raises(pl.exceptions.InvalidOperationError, match="from `i128` to `i64` failed"):
+        feature_values(grouped(it={"function": "sum", "of": "value"}), table).collect()
+    apart = table_of([("a", 0, great), ("a", 20_000_000_000, great)]).lazy()
+    assert feature_values(grouped(it={"function": "sum", "of": "value"}), apart).collect()["it_1h"].max() == great
+
+
+@pytest.mark.parametrize("strange", [float("inf"), float("-inf"), float("nan")])
+def test_what_is_no_number_does_not_count(strange: float) -> None:
+    group = grouped(
+        sum={"function": "sum", "of": "price", "decimals": 1},
+        median={"function": "quantile", "of": "price", "quantile": 0.5},
+        greatest={"function": "maximum", "of": "price", "value_type": "float64"},
+    )
+    values = feature_values(group, priced(1.5, strange)).collect()
+    assert values.row(0)[2:5] == (1.5, 1.5, 1.5)
+
+
+@pytest.mark.parametrize("prices", [(0.0, -0.0), (-0.0, 0.0)])
+def test_there_is_one_zero_whichever_comes_first(prices: tuple[float, float]) -> None:
+    functions = {"first": "first", "last": "last", "least": "minimum", "greatest": "maximum"}
+    of = {"of": "price", "value_type": "float64"}
+    windowed = grouped(**{name: {"function": function} | of for name, function in functions.items()})
+    row = feature_values(windowed, priced(*prices)).collect().row(0)[2:6]
+    latest = LatestFeatures.model_validate(
+        GROUP.model_dump(include={"name", "description", "owner", "entity", "join_keys", "table", "known_at"})
+        | {"kind": "latest", "time_to_live": "6h", "features": {"it": {"expression": "price", "type": "float64"}}}
+    )
+    newest = feature_values(latest, priced(*prices)).collect()["it"].to_list()
+    assert [math.copysign(1, value) for value in (*row, *newest)] == [1.0] * 5
 
 
 @pytest.mark.parametrize("path", ["no_such_module:f", "expression_functions:missing", "expression_functions:seven"])

@@ -17,7 +17,7 @@ from window_examples import EVENTS, GROUP, START, table_of
 from configs.features import EventFeatures, LatestFeatures, WindowedFeatures
 from configs.load import load_project
 from feature_repo.aggregations import feature_values
-from feature_repo.incremental import State, StateError, advance
+from feature_repo.incremental import Changes, State, StateError, advance, merged
 
 LATEST = LatestFeatures.model_validate(
     GROUP.model_dump(include={"name", "description", "owner", "entity", "join_keys", "table", "known_at"})
@@ -26,19 +26,13 @@ LATEST = LatestFeatures.model_validate(
 Batches = list[tuple[pl.DataFrame, Any]]
 
 
-def merged(group: EventFeatures, changes: list[pl.DataFrame]) -> pl.DataFrame:
-    """What a table holds that takes the changes in turn, a later row replacing the former of its keys and moment."""
-    keys = [*group.join_keys, "event_timestamp"]
-    return pl.concat(changes).unique(keys, keep="last", maintain_order=True).sort("event_timestamp", *group.join_keys)
-
-
 def by_batches(group: EventFeatures, batches: Batches) -> tuple[pl.DataFrame, State]:
-    state, changes = State(group), [feature_values(group, batches[0][0].head(0).lazy()).collect()]
+    state, changes = State(group), []
     for rows, until in batches:
         state, change = advance(state, rows, until)
         assert change.too_late.is_empty()
-        changes.append(change.values)
-    return merged(group, changes), state
+        changes.append(change)
+    return merged(changes), state
 
 
 def in_batches(table: pl.DataFrame, dice: random.Random, group: EventFeatures, end: Any) -> Batches:
@@ -81,18 +75,68 @@ def test_events_told_twice_count_once(events: list[tuple[str, int, int | None]],
     assert values.equals(feature_values(group, table.lazy()).collect())
 
 
-def test_of_two_versions_of_an_event_the_first_known_counts_even_when_it_arrives_last() -> None:
-    group = WindowedFeatures.model_validate(
-        GROUP.model_dump(exclude={"event_key", "aggregations"})
-        | {"event_key": ["value"], "aggregations": {"count": {"function": "count"}}}
-    )
-    later = table_of([("a", 60_000_000, 7)])
-    earlier = table_of([("a", 0, 7)])
+COUNT = WindowedFeatures.model_validate(
+    GROUP.model_dump(exclude={"aggregations"}) | {"aggregations": {"count": {"function": "count"}}}
+)
+
+
+@pytest.mark.parametrize("group", [GROUP, COUNT, LATEST], ids=["windowed", "count", "latest"])
+@settings(max_examples=60, deadline=None)
+@given(events=EVENTS, seed=st.integers(0, 2**32))
+def test_versions_of_an_event_give_the_values_of_all_history_in_any_order(
+    group: EventFeatures, events: list[tuple[str, int, int | None]], seed: int
+) -> None:
+    keyed, end = group.model_copy(update={"event_key": ("value",)}), START + timedelta(days=3)
+    table = table_of(events)
+    values, _ = by_batches(keyed, in_batches(table, random.Random(seed), keyed, end))
+    assert values.equals(feature_values(keyed, table.lazy()).collect())
+
+
+@pytest.mark.parametrize("group", [COUNT, LATEST], ids=["windowed", "latest"])
+def test_of_two_versions_of_an_event_the_first_known_counts_even_when_it_arrives_last(group: EventFeatures) -> None:
+    keyed = group.model_copy(update={"event_key": ("value",)})
+    later, earlier = table_of([("a", 60_000_000, 7)]), table_of([("a", 0, 7)])
     end = START + timedelta(minutes=5)
-    state, first = advance(State(group), later, end)
+    state, first = advance(State(keyed), later, end)
     _, second = advance(state, earlier, end)
-    values = merged(group, [first.values, second.values])
-    assert values["count_1h"].to_list() == [1, 1]
+    assert second.gone.rows() == [("a", START + timedelta(minutes=1))]
+    expected = feature_values(keyed, pl.concat([later, earlier]).lazy()).collect()
+    assert merged([first, second]).equals(expected.filter(pl.col("event_timestamp") <= end))
+
+
+@pytest.mark.parametrize("group", [COUNT, LATEST], ids=["windowed", "latest"])
+def test_an_event_that_is_told_again_long_after_it_left_the_state_counts_once(
+    group: EventFeatures, tmp_path: Path
+) -> None:
+    keyed = group.model_copy(update={"event_key": ("value",)})
+    state, changes = State(keyed), []
+    batches = [table_of([("a", 0, 7)]), table_of([]), table_of([("a", 86_400_000_000, 7), ("a", 90_000_000_000, 8)])]
+    for day, rows in enumerate(batches):
+        state, change = advance(state, rows, START + timedelta(days=day))
+        changes.append(change)
+        state.save(tmp_path / "state")
+        state = State.load(keyed, tmp_path / "state")
+    assert state.seen is not None
+    assert state.seen.rows() == [(7,), (8,)]
+    expected = feature_values(keyed, pl.concat(batches).lazy()).collect()
+    assert merged(changes).equals(expected.filter(pl.col("event_timestamp") <= START + timedelta(days=2)))
+
+
+def test_events_without_an_event_key_are_events_of_their_own() -> None:
+    group = COUNT.model_copy(update={"event_key": ("value",)})
+    batches = [table_of([("a", 0, None), ("a", 0, None)]), table_of([("a", 0, None)]), table_of([("a", 1, None)])]
+    values, _ = by_batches(group, [(rows, START + timedelta(minutes=1)) for rows in batches])
+    assert values["count_1h"].to_list() == [3, 4]
+    assert values.equals(feature_values(group, pl.concat(batches).lazy()).collect().head(2))
+
+
+def test_a_state_kept_for_less_lateness_is_refused(tmp_path: Path) -> None:
+    state, _ = advance(State(GROUP), table_of([("a", 0, 1)]), START)
+    state.save(tmp_path / "state")
+    patient = GROUP.model_copy(update={"allowed_lateness": timedelta(hours=2)})
+    with pytest.raises(StateError, match="allowed_lateness of 3600 s"):
+        State.load(patient, tmp_path / "state")
+    assert State.load(GROUP.model_copy(update={"allowed_lateness": timedelta(0)}), tmp_path / "state").until == START
 
 
 def test_a_row_that_is_later_than_allowed_comes_back_and_changes_nothing() -> None:
@@ -160,9 +204,10 @@ def test_a_run_that_is_killed_goes_on_from_its_state_to_the_same_values(tmp_path
         process.wait()
     subprocess.run(command, env=environment, check=True, timeout=120)
     parts = [pl.read_parquet(path) for path in sorted((tmp_path / "out").iterdir())]
+    nothing = table_of([]).select("key", event_timestamp="known_at")
     end = START + timedelta(minutes=199)
     expected = feature_values(GROUP, table.lazy()).collect().filter(pl.col("event_timestamp") <= end)
-    assert merged(GROUP, parts).equals(expected)
+    assert merged([Changes(part, nothing, table_of([])) for part in parts]).equals(expected)
 
 
 def test_a_state_of_another_definition_or_a_broken_one_is_refused(tmp_path: Path) -> None:
@@ -209,7 +254,7 @@ def test_all_flights_of_2013_in_batches_with_late_and_repeated_ones_equal_the_ba
         assert change.too_late.is_empty()
         assert state.events is not None
         assert len(state.events) < 20_000
-        changes.append(change.values)
+        changes.append(change)
     end = arrivals["arrival"].max() + timedelta(days=2)  # type: ignore[operator]
     _, change = advance(state, table.head(0), end)
-    assert merged(group, [*changes, change.values]).equals(feature_values(group, table.lazy()).collect())
+    assert merged([*changes, change]).equals(feature_values(group, table.lazy()).collect())

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from configs.errors import ConfigError
+from configs.features import ColumnFeature
 from configs.load import Project, load_project
 from mlway_assets.curation import CURATED_TABLES
 from mlway_assets.declarations import check_declarations
@@ -14,6 +15,10 @@ def changed(group: str, **changes: Any) -> Project:
     project = load_project()
     broken = project.features[group].model_copy(update=changes)
     return Project(project.sources, {**project.features, group: broken}, project.products)
+
+
+def computed(expression: str) -> dict[str, Any]:
+    return {"features": {"it": ColumnFeature(expression=expression, type="int64")}}
 
 
 def test_the_bundled_declarations_hold() -> None:
@@ -32,8 +37,22 @@ def test_the_bundled_declarations_hold() -> None:
         ("aircraft_legs", {"where": "colour = 'red'"}, "colour is not among the columns"),
         ("aircraft_legs", {"known_at": "landed_at"}, "field 'known_at': landed_at is not among"),
         ("departure_request", {"uses": {}}, "aircraft_.* is not among the columns"),
+        ("departure_request", computed("SUM(aircraft_year_built)"), r"looks at more than one row \(Agg\)"),
+        ("departure_request", computed("LAG(carrier) OVER (ORDER BY scheduled_departure)"), "more than one row"),
+        ("departure_request", computed("COUNT(*)"), "looks at more than one row"),
+        ("departure_request", computed("carrier * scheduled_departure"), "features.it.*cannot be computed"),
+        ("departure_request", computed("aircraft_year_built - departure_local"), "features.it.*cannot be computed"),
     ],
 )
 def test_a_wrong_table_or_expression_is_named(group: str, change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         check_declarations(changed(group, **change), CURATED_TABLES)
+
+
+def test_a_label_that_looks_at_other_rows_is_refused() -> None:
+    project = load_project()
+    product = project.products["flight_delay"]
+    label = product.label.model_copy(update={"expression": "arrival_delay_minutes >= AVG(arrival_delay_minutes)"})
+    broken = Project(project.sources, project.features, {"it": product.model_copy(update={"label": label})})
+    with pytest.raises(ConfigError, match=r"label\.expression.*looks at more than one row"):
+        check_declarations(broken, CURATED_TABLES)

@@ -1,7 +1,7 @@
 """The checks that prove parity and the absence of leaks: they pass on the platform, and find each seeded fault."""
 
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,14 @@ import feature_repo.online_writing
 import feature_repo.point_in_time
 import feature_repo.windows
 import serving.online_views
-from configs.features import RequestFeatures, TableFeatures
+from configs.features import RequestFeatures, TableFeatures, WindowedFeatures
 from feature_repo.aggregations import feature_values
-from feature_repo.point_in_time import View
+from feature_repo.point_in_time import View, point_in_time_join
 from feature_repo.store import materialize_group, open_store
 from mlway_assets.checks import no_leak_check, online_skew_check, parity_check
 from mlway_assets.compute.bits import same_bits
 from mlway_assets.feature_tables import write_group
-from mlway_assets.leakage import find_leaks
+from mlway_assets.leakage import CREATED, find_leaks, poisoned_values
 from mlway_assets.online_skew import find_online_skew
 from mlway_assets.parity import compare_paths
 from mlway_assets.resources import Platform
@@ -190,8 +190,6 @@ def test_bits_tell_what_equality_does_not() -> None:
 
 
 def test_the_poison_changes_what_it_may_and_the_values_that_hang_on_it(built_platform: Platform) -> None:
-    from mlway_assets.leakage import CREATED, poisoned_values
-
     group = table_groups(built_platform, "carrier_arrivals")[0]
     table = built_platform.lake.scan("curated", "fact_flights")
     moment = built_platform.clock.now() - timedelta(days=3)
@@ -202,3 +200,62 @@ def test_the_poison_changes_what_it_may_and_the_values_that_hang_on_it(built_pla
     late = poisoned.filter(before, pl.col(CREATED) > moment)
     assert len(late) == len(genuine)
     assert not late["carrier_delay_gained_mean_1d"].is_in(genuine["carrier_delay_gained_mean_1d"].implode()).all()
+
+
+COUNTED = {
+    "plain": {},
+    "of some rows": {"where": "outcome = 'arrived'"},
+    "of events": {"event_key": ["number"]},
+    "of events of some rows": {
+        "event_key": ["number", "outcome"],
+        "where": "outcome = 'arrived' AND at IS NOT NULL",
+    },
+}
+
+
+@pytest.mark.parametrize("declared", COUNTED.values(), ids=COUNTED.keys())
+@pytest.mark.parametrize(
+    "aggregation",
+    [
+        {"function": "count"},
+        {"function": "distinct_count", "of": "at"},
+        {"function": "maximum", "of": "CAST(date_part('day', at) AS BIGINT)"},
+        {"function": "last", "of": "CAST(date_part('day', day) AS BIGINT)"},
+    ],
+    ids=lambda aggregation: aggregation["function"],
+)
+def test_a_join_that_sees_the_future_is_found_by_counts_and_by_moments(
+    declared: dict[str, Any], aggregation: dict[str, Any]
+) -> None:
+    group = WindowedFeatures.model_validate(
+        {
+            "name": "counted",
+            "kind": "windowed",
+            "description": "One feature.",
+            "entity": "key",
+            "join_keys": {"key": "string"},
+            "table": "events",
+            "known_at": "known_at",
+            "windows": ["1h"],
+            "aggregations": {"it": aggregation},
+        }
+        | declared
+    )
+    moment, minute = datetime(2013, 2, 10, 12, tzinfo=UTC), timedelta(minutes=1)
+    known = [moment + n * minute for n in range(-5, 5)]
+    shown = {"known_at": known, "at": known, "day": [at.date() for at in known], "number": range(10)}
+    table = pl.DataFrame({"key": ["a"] * 10, "outcome": ["arrived"] * 10} | shown).lazy()
+    poisoned = poisoned_values(group, table, moment - minute, moment).filter(
+        pl.col(CREATED) == pl.col("event_timestamp")
+    )
+    genuine = feature_values(group, table).collect()
+    rows = pl.DataFrame({"key": ["a"], "event_timestamp": [moment]})
+
+    def joined(values: pl.DataFrame, later: timedelta) -> Any:
+        stepped = values.lazy().rename({"event_timestamp": "moment"})
+        view = View(stepped, ["key"], ["it_1h"], "moment", None, timedelta(hours=1))
+        asked = rows.with_columns(pl.col("event_timestamp") + later)
+        return point_in_time_join(asked, "event_timestamp", [view])["it_1h"].item()
+
+    assert joined(poisoned, timedelta(0)) == joined(genuine, timedelta(0))
+    assert joined(poisoned, 2 * minute) != joined(genuine, 2 * minute)
