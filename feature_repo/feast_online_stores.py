@@ -1,7 +1,7 @@
 """Feast's online stores with our writes: `feast materialize` and `store.push` keep the promises of online_writing.py.
 
-feature_repo/store.py names them in feature_store.yaml. What Redis holds, Feast reads by its own code; SQLite's tables
-are not Feast's, so they are read here.
+feature_repo/store.py names them in feature_store.yaml. What Redis holds, Feast reads by its own code, which knows
+nothing of definitions; SQLite's tables are not Feast's, so they are read here.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +27,7 @@ from feast.utils import make_tzaware
 from configs.environments import RedisOnlineStore
 from feature_repo.column_types import POLARS_TYPES
 from feature_repo.online_layout import (
+    SQLITE_DEFINITION,
     SQLITE_TIMESTAMP,
     OnlineStoreError,
     OnlineView,
@@ -34,7 +35,7 @@ from feature_repo.online_layout import (
     sqlite_columns,
     sqlite_table,
 )
-from feature_repo.online_redis import RedisWriter, connect
+from feature_repo.online_redis import RedisWriter, connect, connect_async
 from feature_repo.online_sqlite import SqliteWriter
 from feature_repo.online_writing import OnlineWriter, checked_rows
 from feature_repo.windows import EVENT_TIMESTAMP
@@ -87,8 +88,8 @@ class GuardedSqliteOnlineStore(FeastSqliteOnlineStore):
         columns = ", ".join([*map(quoted, names), SQLITE_TIMESTAMP, *sqlite_columns(view)])
         marks = ", ".join([f"({', '.join('?' * len(names))})"] * len(keys))
         asked = f"({', '.join(map(quoted, names))}) IN (VALUES {marks})"
-        query = f"SELECT {columns} FROM {sqlite_table(view.name)} WHERE {asked}"
-        rows = self._get_conn(config).execute(query, [value for key in keys for value in key])
+        query = f"SELECT {columns} FROM {sqlite_table(view.name)} WHERE {SQLITE_DEFINITION} = ? AND {asked}"
+        rows = self._get_conn(config).execute(query, [view.definition, *(value for key in keys for value in key)])
         found = {row[: len(names)]: row[len(names) :] for row in rows}
         return [_values(found.get(key), view) for key in keys]
 
@@ -151,6 +152,11 @@ class GuardedRedisOnlineStore(FeastRedisOnlineStore):
         if not self._client:
             self._client = connect(online_store_config.address)
         return self._client
+
+    async def _get_client_async(self, online_store_config: Any) -> Any:
+        if not self._client_async:
+            self._client_async = connect_async(online_store_config.address)
+        return self._client_async
 
 
 def _view(table: FeatureView) -> OnlineView:

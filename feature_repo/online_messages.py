@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from feature_repo.online_layout import NEVER, OnlineStoreError
+from feature_repo.online_layout import OnlineStoreError
 
 _BOOL_TAG, _DOUBLE_TAG, _INT64_TAG, _STRING_TAG = 0x38, 0x29, 0x20, 0x12
 _DOUBLE = struct.Struct("<xd")
@@ -22,8 +22,9 @@ _FEW = 64
 """So many doubles are unpacked one by one before numpy is faster."""
 _LONGEST_TIMESTAMP = 17
 """Bytes of the longest google.protobuf.Timestamp; ours are longer by what we append."""
-_NO_TAIL = struct.pack("<q", NEVER)
 _ORIGIN = struct.Struct("<B8sBqBq")
+_TAIL = struct.Struct("<8s10xq")
+"""What a read needs of it: the definition and the microseconds."""
 
 
 def encode_timestamp(microseconds: int, definition: bytes, as_of: int) -> bytes:
@@ -38,20 +39,24 @@ def encode_timestamp(microseconds: int, definition: bytes, as_of: int) -> bytes:
     return message + _ORIGIN.pack(0x69, definition, 0x71, as_of, 0x79, microseconds)
 
 
-def decode_timestamps(messages: Sequence[bytes | None]) -> Sequence[int | None]:
-    """Microseconds since 1970 of timestamp messages, ours or Feast's; None for none."""
+def decode_timestamps(messages: Sequence[bytes | None], definition: bytes) -> list[int | None]:
+    """Microseconds since 1970 of timestamp messages, ours or Feast's; None for none.
+
+    One of ours that stands for values of another definition counts as none; Feast's does not say.
+    """
     if len(messages) == 1:
-        return [None if messages[0] is None else _decode_timestamp(messages[0])]
+        return [None if messages[0] is None else _decode_timestamp(messages[0], definition)]
     if all([message is None or len(message) > _LONGEST_TIMESTAMP for message in messages]):  # noqa: C419 - faster
-        tails = b"".join([_NO_TAIL if message is None else message[-8:] for message in messages])
-        moments = struct.unpack(f"<{len(messages)}q", tails)
-        return [None if moment == NEVER else moment for moment in moments] if NEVER in moments else moments
-    return [None if message is None else _decode_timestamp(message) for message in messages]
+        absent = (bytes([definition[0] ^ 1]) + bytes(_TAIL.size))[: _TAIL.size]  # of no definition that is asked for
+        tails = b"".join([absent if message is None else message[-_TAIL.size :] for message in messages])
+        return [moment if written == definition else None for written, moment in _TAIL.iter_unpack(tails)]
+    return [None if message is None else _decode_timestamp(message, definition) for message in messages]
 
 
-def _decode_timestamp(message: bytes) -> int:
+def _decode_timestamp(message: bytes, definition: bytes) -> int | None:
     if len(message) > _LONGEST_TIMESTAMP:
-        return int.from_bytes(message[-8:], "little", signed=True)
+        written, moment = _TAIL.unpack_from(message, len(message) - _TAIL.size)
+        return moment if written == definition else None
     seconds, nanoseconds, position = 0, 0, 0
     while position < len(message):
         tag = message[position]

@@ -28,6 +28,7 @@ from feature_repo.windows import EVENT_TIMESTAMP
 
 if TYPE_CHECKING:
     import redis
+    import redis.asyncio
 
 _ENTITIES = 100
 """Entities of a script: others wait for Redis no longer than these take, well under a millisecond."""
@@ -70,12 +71,13 @@ _LUA_WRITE = (
     _LUA_MESSAGES
     + """
 local function replaces(new, old)
-  if not old or not less(time(new), time(old)) then return true end
-  local moment = as_of(new)
-  if is_never(moment) or not is_ours(old) then return false end
+  if not old then return true end
+  local is_newer, moment = not less(time(new), time(old)), as_of(new)
+  if is_never(moment) or not is_ours(old) then return is_newer end
   if definition(old) ~= definition(new) then return true end
   local before = as_of(old)
-  return not is_never(before) and not less(moment, before)
+  if is_never(before) then return is_newer end
+  return not less(moment, before)
 end
 local field, count = ARGV[1], tonumber(ARGV[2])
 local written, at = 0, 3 + count
@@ -202,20 +204,31 @@ def connect(address: RedisOnlineStore) -> "redis.Redis":
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
+    return redis.Redis(**_settings(address), retry=Retry(NoBackoff(), address.attempts - 1))
+
+
+def connect_async(address: RedisOnlineStore) -> "redis.asyncio.Redis":
+    """As `connect`, for coroutines."""
+    import redis.asyncio
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+
+    return redis.asyncio.Redis(**_settings(address), retry=Retry(NoBackoff(), address.attempts - 1))
+
+
+def _settings(address: RedisOnlineStore) -> dict[str, Any]:
     seconds = address.timeout_milliseconds / 1_000
     certificates: dict[str, Any] = {"ssl_ca_certs": address.ca_file} if address.tls else {}
-    return redis.Redis(
-        host=address.host,
-        port=address.port,
-        db=address.database,
-        ssl=address.tls,
-        username=address.username,
-        password=resolve_secret(address.password_secret) if address.password_secret else None,
-        socket_connect_timeout=seconds,
-        socket_timeout=40 * seconds,
-        retry=Retry(NoBackoff(), address.attempts - 1),
-        **certificates,
-    )
+    return certificates | {
+        "host": address.host,
+        "port": address.port,
+        "db": address.database,
+        "ssl": address.tls,
+        "username": address.username,
+        "password": resolve_secret(address.password_secret) if address.password_secret else None,
+        "socket_connect_timeout": seconds,
+        "socket_timeout": 40 * seconds,
+    }
 
 
 def _escaped(prefix: bytes) -> bytes:

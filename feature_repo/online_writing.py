@@ -1,7 +1,8 @@
 """Write feature values to the online store: what every store promises, and the way from a frame to its bytes.
 
 A write is atomic for each entity of a view: readers see its old values or its new ones. It replaces what is stored
-unless that is newer, so that batches may come twice, late or in any order and the newest value stays.
+unless that is newer, so that batches may come twice, late or in any order and the newest value stays. Readers take
+values of their own definition alone: what was written under another one is missing to them, never mixed or mistaken.
 """
 
 from datetime import datetime, timedelta
@@ -26,8 +27,9 @@ class OnlineWriter(Protocol):
     """Writes one online store. May be used by several threads and processes at once.
 
     Frames are as `checked_rows` makes them. `as_of` is the moment, in microseconds, up to which a materialization
-    knows everything: it also replaces what an earlier materialization wrote, and what was written under another
-    definition. A push has none, `NEVER`. Every method raises OnlineStoreError.
+    knows everything: it replaces what an earlier materialization wrote and nothing of a later one, whatever the
+    values' own moments, and what was written under another definition. A push has none, `NEVER`. Every method raises
+    OnlineStoreError.
     """
 
     def prepare(self, view: OnlineView) -> None:

@@ -130,16 +130,35 @@ class _KindOfHash:
     ) -> dict[str, ViewColumns]:
         """The columns of each view for the rows of `asked`, from the replies for the entities `found`."""
         fields: list[Sequence[bytes | None]] = list(zip(*replies, strict=True)) or [()] * self._width
+        moments = [
+            decode_timestamps(column, view.stored.definition) for view, column in zip(self._views, fields, strict=False)
+        ]
+        self._hide_other_definitions(fields, moments)
         values = self._decoder.decode(fields[len(self._views) :])
         rows = None if asked == found else _places(asked, found)
         columns: dict[str, ViewColumns] = {}
         start = 0
-        for view, stamps in zip(self._views, fields, strict=False):
+        for view, stamps in zip(self._views, moments, strict=True):
             end = start + len(view.features)
-            read = view.columns(decode_timestamps(stamps), values[start:end], as_of)
+            read = view.columns(stamps, values[start:end], as_of)
             columns[view.name] = read if rows is None else _spread(read, rows)
             start = end
         return columns
+
+    def _hide_other_definitions(
+        self, fields: list[Sequence[bytes | None]], moments: Sequence[Sequence[int | None]]
+    ) -> None:
+        """Leave out what was written under another definition: it may not even be of the declared type."""
+        start = len(self._views)
+        for view, stamps, known in zip(self._views, fields, moments, strict=False):
+            end = start + len(view.features)
+            if None in known and stamps.count(None) < known.count(None):
+                for place in range(start, end):
+                    fields[place] = [
+                        None if moment is None else message
+                        for message, moment in zip(fields[place], known, strict=True)
+                    ]
+            start = end
 
 
 def _distinct(asked: list[bytes | None]) -> list[bytes]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from configs.features import TableFeatures
 from feature_repo.online_layout import (
+    SQLITE_DEFINITION,
     SQLITE_TIMESTAMP,
     OnlineStoreError,
     OnlineStoreUnavailableError,
@@ -80,6 +81,7 @@ class SqliteOnlineFeatures:
         for number, view in enumerate(self._views[first_view : first_view + _MOST_VIEWS]):
             columns += [f"v{number}.{column}" for column in (SQLITE_TIMESTAMP, *sqlite_columns(view.stored))]
             same = " AND ".join(f"v{number}.{quoted(key)} = {places[key]}" for key in view.stored.join_keys)
+            same += f" AND v{number}.{SQLITE_DEFINITION} = x'{view.stored.definition.hex()}'"
             joins.append(f"LEFT JOIN {sqlite_table(view.name)} AS v{number} ON {same}")
         marks = ", ?" * len(self._keys)
         rows = ", ".join(f"({row}{marks})" for row in range(size))
