@@ -130,14 +130,13 @@ class GuardedRedisOnlineStoreConfig(RedisOnlineStoreConfig):
 class GuardedRedisOnlineStore(FeastRedisOnlineStore):
     """Redis behind Feast's interface."""
 
-    _writer: RedisWriter | None = None
+    _own_writer: RedisWriter | None = None
 
     def online_write_batch(
         self, config: RepoConfig, table: FeatureView, data: _FeastRows, progress: Callable[[int], Any] | None
     ) -> None:
         """Store the rows, unless newer ones are stored."""
-        self._writer = self._writer or RedisWriter(config.online_store.address)
-        self._writer.write(*_frame(table, data))
+        self._writer(config).write(*_frame(table, data))
         if progress:
             progress(len(data))
 
@@ -146,6 +145,14 @@ class GuardedRedisOnlineStore(FeastRedisOnlineStore):
     ) -> None:
         """As `online_write_batch`, in the caller's thread."""
         self.online_write_batch(config, table, data, progress)
+
+    def delete_table(self, config: RepoConfig, table: FeatureView) -> None:
+        """Delete the view's values."""
+        self._writer(config).drop(_view(table))
+
+    def _writer(self, config: RepoConfig) -> RedisWriter:
+        self._own_writer = self._own_writer or RedisWriter(config.online_store.address)
+        return self._own_writer
 
     def _get_client(self, online_store_config: Any) -> Any:
         # Feast's own takes the password from the file.

@@ -38,6 +38,7 @@ _SCRIPTS = 20
 # Messages end in: definition, as-of moment, microseconds (online_messages.encode_timestamp). Numbers of 64 bits are
 # compared as two halves, because a Lua number holds 53. A message without them is Feast's own.
 _LUA_MESSAGES = """
+local MOST = 4000 -- Lua unpacks just under 8000 at once
 local function number(message, behind)
   local low, high = struct.unpack('<I4i4', message, #message - behind - 7)
   return {high, low}
@@ -83,12 +84,14 @@ local field, count = ARGV[1], tonumber(ARGV[2])
 local written, at = 0, 3 + count
 for _, key in ipairs(KEYS) do
   if replaces(ARGV[at], redis.call('HGET', key, field)) then
-    local hash = {key, field, ARGV[at]}
+    local hash = {field, ARGV[at]}
     for feature = 1, count do
       hash[#hash + 1] = ARGV[2 + feature]
       hash[#hash + 1] = ARGV[at + feature]
     end
-    redis.call('HSET', unpack(hash))
+    for first = 1, #hash, MOST do
+      redis.call('HSET', key, unpack(hash, first, math.min(first + MOST - 1, #hash)))
+    end
     written = written + 1
   end
   at = at + count + 1
@@ -111,7 +114,10 @@ local deleted = 0
 for _, key in ipairs(KEYS) do
   local message = redis.call('HGET', key, field)
   if message and is_outdated(message) then
-    redis.call('HDEL', key, field, unpack(ARGV, 3))
+    redis.call('HDEL', key, field)
+    for first = 3, #ARGV, MOST do
+      redis.call('HDEL', key, unpack(ARGV, first, math.min(first + MOST - 1, #ARGV)))
+    end
     deleted = deleted + 1
   end
 end
@@ -155,6 +161,13 @@ class RedisWriter:
         while part := list(islice(others, _ENTITIES)):
             deleted += self._run([(_LUA_PRUNE, len(part), *part, *arguments)])
         return deleted
+
+    def drop(self, view: OnlineView) -> None:
+        """Delete the view's values. Walks over every key of the database."""
+        fields = [redis_timestamp_field(view.name), *(redis_field(view.name, feature) for feature in view.features)]
+        keys = self._keys(view)
+        while part := list(islice(keys, _ENTITIES * _SCRIPTS)):
+            self._execute([("HDEL", key, *fields) for key in part])
 
     def _keys(self, view: OnlineView) -> Iterator[bytes]:
         pattern = _escaped(EntityKeys(view.join_keys).prefix) + b"*" + FEAST_PROJECT.encode()
