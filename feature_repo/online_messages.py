@@ -20,9 +20,8 @@ _NULL = struct.pack("<Bd", _DOUBLE_TAG, float("nan"))
 _DOUBLES = np.dtype([("tag", "u1"), ("value", "<f8")])
 _FEW = 64
 """So many doubles are unpacked one by one before numpy is faster."""
-_LONGEST_TIMESTAMP = 17
-"""Bytes of the longest google.protobuf.Timestamp; ours are longer by what we append."""
 _ORIGIN = struct.Struct("<B8sBqBq")
+"""What we append to a google.protobuf.Timestamp; without it, one has 17 bytes at most."""
 _TAIL = struct.Struct("<8s10xq")
 """What a read needs of it: the definition and the microseconds."""
 
@@ -46,7 +45,7 @@ def decode_timestamps(messages: Sequence[bytes | None], definition: bytes) -> li
     """
     if len(messages) == 1:
         return [None if messages[0] is None else _decode_timestamp(messages[0], definition)]
-    if all([message is None or len(message) > _LONGEST_TIMESTAMP for message in messages]):  # noqa: C419 - faster
+    if all([message is None or len(message) >= _ORIGIN.size for message in messages]):  # noqa: C419 - faster
         absent = (bytes([definition[0] ^ 1]) + bytes(_TAIL.size))[: _TAIL.size]  # of no definition that is asked for
         tails = b"".join([absent if message is None else message[-_TAIL.size :] for message in messages])
         return [moment if written == definition else None for written, moment in _TAIL.iter_unpack(tails)]
@@ -54,7 +53,7 @@ def decode_timestamps(messages: Sequence[bytes | None], definition: bytes) -> li
 
 
 def _decode_timestamp(message: bytes, definition: bytes) -> int | None:
-    if len(message) > _LONGEST_TIMESTAMP:
+    if len(message) >= _ORIGIN.size:
         written, moment = _TAIL.unpack_from(message, len(message) - _TAIL.size)
         return moment if written == definition else None
     seconds, nanoseconds, position = 0, 0, 0
@@ -165,7 +164,9 @@ def _decode(message: bytes, tag: int) -> int | str | bool:
         raise _unexpected(tag)
     number, position = _read_varint(message, 1)
     if tag == _STRING_TAG:
-        return message[position : position + number].decode()
+        if position + number != len(message):
+            raise _unexpected(tag)
+        return message[position:].decode()
     return _signed(number) if tag == _INT64_TAG else number != 0
 
 

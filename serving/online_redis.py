@@ -34,6 +34,8 @@ _CHUNK = 262_144
 _WORTH_SENDING = 32
 _PASSING = ("LOADING", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN")
 """Replies of a server that will answer once it has done something else."""
+_GARBLED = (hiredis.HiredisError, IndexError, UnicodeDecodeError)
+"""What parsing and decoding raise for bytes that nobody of ours wrote."""
 
 
 class RedisOnlineFeatures:
@@ -63,6 +65,12 @@ class RedisOnlineFeatures:
             except (OSError, _NotNow) as error:
                 failure = error
                 self._close()
+            except _GARBLED as error:
+                self._close()
+                raise OnlineStoreError(
+                    f"Redis at {self._address.host}:{self._address.port} answers what is no feature values: {error}.\n"
+                    "Hint: look whether it is the server of the environment; if so, run `mlway materialize`."
+                ) from error
             except BaseException:
                 self._close()  # replies may still be on their way
                 raise
