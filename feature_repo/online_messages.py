@@ -45,9 +45,10 @@ def decode_timestamps(messages: Sequence[bytes | None], definition: bytes) -> li
     """
     if len(messages) == 1:
         return [None if messages[0] is None else _decode_timestamp(messages[0], definition)]
-    if all([message is None or len(message) >= _ORIGIN.size for message in messages]):  # noqa: C419 - faster
-        absent = (bytes([definition[0] ^ 1]) + bytes(_TAIL.size))[: _TAIL.size]  # of no definition that is asked for
-        tails = b"".join([absent if message is None else message[-_TAIL.size :] for message in messages])
+    absent = b"\0" + bytes([definition[0] ^ 1]) + bytes(25)  # of no definition that is asked for
+    known = [absent if message is None else message for message in messages] if None in messages else messages
+    if min(map(len, known), default=0) >= _ORIGIN.size:  # type: ignore[arg-type]
+        tails = b"".join([message[-_TAIL.size :] for message in known])  # type: ignore[index]
         return [moment if written == definition else None for written, moment in _TAIL.iter_unpack(tails)]
     return [None if message is None else _decode_timestamp(message, definition) for message in messages]
 

@@ -9,6 +9,7 @@ import struct
 import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from time import monotonic
 from typing import Any
 
@@ -31,7 +32,7 @@ from serving.online_features import FeatureColumns
 from serving.online_views import ViewColumns, ViewReader, assemble, row_count
 
 _CHUNK = 262_144
-_WORTH_SENDING = 32
+_WORTH_SENDING = 8_192
 _PASSING = ("LOADING", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN")
 """Replies of a server that will answer once it has done something else."""
 _GARBLED = (hiredis.HiredisError, IndexError, UnicodeDecodeError)
@@ -127,11 +128,14 @@ class _KindOfHash:
         self._tail = b"".join(_packed(field) for field in fields)
         self._width = len(fields)
 
-    def commands(self, keys: Sequence[bytes]) -> list[bytes]:
+    def commands(self, keys: Sequence[bytes]) -> bytes:
         """One command for each entity."""
-        head, tail = self._head, self._tail
-        hashes = map(redis_key, keys)
-        return [b"%b$%d\r\n%b\r\n%b" % (head, len(key), key, tail) for key in hashes]
+        head, tail, hashes = self._head, self._tail, [redis_key(key) for key in keys]
+        lengths = set(map(len, hashes))
+        if len(lengths) == 1:  # what is between two keys is always the same, and one join puts it there
+            start, end = b"%b$%d\r\n" % (head, lengths.pop()), b"\r\n" + tail
+            return start + (end + start).join(hashes) + end
+        return b"".join([b"%b$%d\r\n%b\r\n%b" % (head, len(key), key, tail) for key in hashes])
 
     def columns(
         self, replies: Sequence[Sequence[bytes | None]], asked: list[bytes | None], found: list[bytes], as_of: int
@@ -197,7 +201,7 @@ class _Connection:
     def __init__(self, address: RedisOnlineStore, greeting: list[bytes]) -> None:
         self._seconds = address.timeout_milliseconds / 1_000
         self._deadline = 0.0
-        self._unsent: list[bytes] = []
+        self._unsent = b""
         self._reader = hiredis.Reader()
         self._socket = socket.create_connection((address.host, address.port), self._seconds)
         try:
@@ -208,7 +212,7 @@ class _Connection:
             else:
                 self._let_the_kernel_wait()
             self.begin()
-            self.send(greeting)
+            self.send(b"".join(greeting))
             self.flush()
             self.receive(len(greeting))
         except BaseException:
@@ -219,7 +223,7 @@ class _Connection:
         """Start the clock of an exchange."""
         self._deadline = monotonic() + self._seconds
 
-    def send(self, commands: list[bytes]) -> None:
+    def send(self, commands: bytes) -> None:
         """Send commands, once there are enough of them to be worth it. Raises OSError."""
         self._unsent += commands
         if len(self._unsent) >= _WORTH_SENDING:
@@ -228,21 +232,21 @@ class _Connection:
     def flush(self) -> None:
         """Send what was not. Raises OSError."""
         if self._unsent:
-            self._socket.sendall(b"".join(self._unsent))
-            self._unsent = []
+            self._socket.sendall(self._unsent)
+            self._unsent = b""
 
     def receive(self, count: int) -> list[Any]:
         """The next replies. Raises OSError, OnlineStoreError."""
         replies: list[Any] = []
-        while len(replies) < count:
-            reply = self._reader.gets()
-            if reply is False:
-                self._feed()
-            elif isinstance(reply, hiredis.ReplyError):
-                raise _refusal(reply)
-            else:
-                replies.append(reply)
-        return replies
+        parsed = iter(self._reader.gets, False)  # False: not there yet
+        while True:
+            replies += islice(parsed, count - len(replies))
+            if any(issubclass(kind, hiredis.ReplyError) for kind in set(map(type, replies))):
+                raise _refusal(next(reply for reply in replies if isinstance(reply, hiredis.ReplyError)))
+            if len(replies) == count:
+                return replies
+            self._feed()
+            parsed = iter(self._reader.gets, False)
 
     def _feed(self) -> None:
         if monotonic() > self._deadline:
