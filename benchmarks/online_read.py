@@ -5,6 +5,10 @@ for the same random entities, a few of which are not there, and must give the sa
 A time is the median over the rounds. The last line is one JSON object; a ratio is the SDK's time / ours. The SDK's
 result is left as it comes, in protocol buffers: turning it into Python values would take it as long again as is
 printed beside it.
+
+On Redis the SDK reads by Feast's own code. On SQLite it reads through the project's store class
+(feature_repo/feast_online_stores.py), because our tables are not of Feast's layout; that is fair to the SDK: the class
+was measured to be as fast as Feast's stock SQLite store at 1 row, and faster at 100.
 """
 
 import json

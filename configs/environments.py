@@ -2,9 +2,9 @@
 
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, model_validator
 
 from configs.schema import Frozen, Name, SecretName
 
@@ -45,7 +45,7 @@ class SqliteOnlineStore(Frozen):
     """The embedded online store: one file, for one machine."""
 
     kind: Literal["sqlite"]
-    path: str = Field(description="SQLite file.")
+    path: str = Field(description="SQLite file; a relative path starts at the project's root.")
 
 
 class RedisOnlineStore(Frozen):
@@ -63,6 +63,14 @@ class RedisOnlineStore(Frozen):
         default=250, ge=1, description="A read or a connect that takes longer has failed. Writes get forty times that."
     )
     attempts: int = Field(default=2, ge=1, le=10, description="Tries of a read, each on a new connection.")
+
+    @model_validator(mode="after")
+    def _check_what_would_be_ignored(self) -> Self:
+        if self.ca_file is not None and not self.tls:
+            raise ValueError("`ca_file` checks a certificate, which there is none of without `tls: true`")
+        if self.username is not None and self.password_secret is None:
+            raise ValueError("`username` signs in with a password: name its secret in `password_secret`")
+        return self
 
 
 OnlineStore = Annotated[SqliteOnlineStore | RedisOnlineStore, Field(discriminator="kind")]

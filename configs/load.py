@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from configs.environments import Environment, Ports
+from configs.environments import Environment, Ports, SqliteOnlineStore
 from configs.errors import ConfigError
 from configs.features import FeatureGroup, RequestFeatures, TableFeatures
 from configs.products import ModelProduct
@@ -104,7 +104,16 @@ def load_environment(name: str | None = None, folder: Path | None = None) -> Env
     if ports := _ports(os.environ.get("MLWAY_PORTS", "")):
         content["ports"] = {**(content.get("ports") or {}), **ports}
     environment: Environment = _validate(FILE_KINDS["environments"], content, path)
-    return environment
+    return _with_whole_paths(environment)
+
+
+def _with_whole_paths(environment: Environment) -> Environment:
+    """The same for every process, wherever it was started."""
+    store = environment.feature_store
+    if not isinstance(store.online, SqliteOnlineStore):
+        return environment
+    online = store.online.model_copy(update={"path": str(PROJECT_ROOT / store.online.path)})
+    return environment.model_copy(update={"feature_store": store.model_copy(update={"online": online})})
 
 
 def _ports(text: str) -> dict[str, int]:

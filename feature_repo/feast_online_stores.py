@@ -1,7 +1,7 @@
 """Feast's online stores with our writes: `feast materialize` and `store.push` keep the promises of online_writing.py.
 
-feature_repo/store.py names them in feature_store.yaml. What Redis holds, Feast reads by its own code; SQLite's tables
-are not Feast's, so they are read here.
+feature_repo/store.py names them in feature_store.yaml. What Redis holds, Feast reads by its own code, which knows
+nothing of definitions; SQLite's tables are not Feast's, so they are read here.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +27,7 @@ from feast.utils import make_tzaware
 from configs.environments import RedisOnlineStore
 from feature_repo.column_types import POLARS_TYPES
 from feature_repo.online_layout import (
+    SQLITE_DEFINITION,
     SQLITE_TIMESTAMP,
     OnlineStoreError,
     OnlineView,
@@ -34,7 +35,7 @@ from feature_repo.online_layout import (
     sqlite_columns,
     sqlite_table,
 )
-from feature_repo.online_redis import RedisWriter, connect
+from feature_repo.online_redis import RedisWriter, connect, connect_async
 from feature_repo.online_sqlite import SqliteWriter
 from feature_repo.online_writing import OnlineWriter, checked_rows
 from feature_repo.windows import EVENT_TIMESTAMP
@@ -87,8 +88,8 @@ class GuardedSqliteOnlineStore(FeastSqliteOnlineStore):
         columns = ", ".join([*map(quoted, names), SQLITE_TIMESTAMP, *sqlite_columns(view)])
         marks = ", ".join([f"({', '.join('?' * len(names))})"] * len(keys))
         asked = f"({', '.join(map(quoted, names))}) IN (VALUES {marks})"
-        query = f"SELECT {columns} FROM {sqlite_table(view.name)} WHERE {asked}"
-        rows = self._get_conn(config).execute(query, [value for key in keys for value in key])
+        query = f"SELECT {columns} FROM {sqlite_table(view.name)} WHERE {SQLITE_DEFINITION} = ? AND {asked}"
+        rows = self._get_conn(config).execute(query, [view.definition, *(value for key in keys for value in key)])
         found = {row[: len(names)]: row[len(names) :] for row in rows}
         return [_values(found.get(key), view) for key in keys]
 
@@ -129,14 +130,13 @@ class GuardedRedisOnlineStoreConfig(RedisOnlineStoreConfig):
 class GuardedRedisOnlineStore(FeastRedisOnlineStore):
     """Redis behind Feast's interface."""
 
-    _writer: RedisWriter | None = None
+    _own_writer: RedisWriter | None = None
 
     def online_write_batch(
         self, config: RepoConfig, table: FeatureView, data: _FeastRows, progress: Callable[[int], Any] | None
     ) -> None:
         """Store the rows, unless newer ones are stored."""
-        self._writer = self._writer or RedisWriter(config.online_store.address)
-        self._writer.write(*_frame(table, data))
+        self._writer(config).write(*_frame(table, data))
         if progress:
             progress(len(data))
 
@@ -146,11 +146,24 @@ class GuardedRedisOnlineStore(FeastRedisOnlineStore):
         """As `online_write_batch`, in the caller's thread."""
         self.online_write_batch(config, table, data, progress)
 
+    def delete_table(self, config: RepoConfig, table: FeatureView) -> None:
+        """Delete the view's values."""
+        self._writer(config).drop(_view(table))
+
+    def _writer(self, config: RepoConfig) -> RedisWriter:
+        self._own_writer = self._own_writer or RedisWriter(config.online_store.address)
+        return self._own_writer
+
     def _get_client(self, online_store_config: Any) -> Any:
         # Feast's own takes the password from the file.
         if not self._client:
             self._client = connect(online_store_config.address)
         return self._client
+
+    async def _get_client_async(self, online_store_config: Any) -> Any:
+        if not self._client_async:
+            self._client_async = connect_async(online_store_config.address)
+        return self._client_async
 
 
 def _view(table: FeatureView) -> OnlineView:

@@ -80,12 +80,17 @@ class EntityKeys:
                 return _ENCODE_KEYS[kind](self.prefix, columns[name])
             parts = [_ENCODE_KEYS[kind](b"", columns[name]) for name, kind in self._kinds.items()]
         except (AttributeError, UnicodeError, struct.error) as error:
-            raise OnlineStoreError(
-                f"A value of the join key {' or '.join(map(repr, self._kinds))} has the wrong type: {error}.\n"
-                f"Hint: give {', '.join(f'{name} as {kind}' for name, kind in self._kinds.items())}."
-            ) from error
+            raise wrong_join_key(self._kinds, error) from error
         prefix = self.prefix
         return [None if None in row else prefix + b"".join(row) for row in zip(*parts, strict=True)]
+
+
+def wrong_join_key(kinds: Mapping[str, str], problem: object) -> OnlineStoreError:
+    """The error for a value of one of these join keys (name to type) that no entity can have."""
+    return OnlineStoreError(
+        f"A value of the join key {' or '.join(map(repr, kinds))} has the wrong type: {problem}.\n"
+        f"Hint: give {', '.join(f'{name} as {kind}' for name, kind in kinds.items())}."
+    )
 
 
 def _encode_text_keys(prefix: bytes, values: Iterable[Any]) -> list[bytes | None]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from feature_repo.online_layout import NEVER, OnlineStoreError
+from feature_repo.online_layout import OnlineStoreError
 
 _BOOL_TAG, _DOUBLE_TAG, _INT64_TAG, _STRING_TAG = 0x38, 0x29, 0x20, 0x12
 _DOUBLE = struct.Struct("<xd")
@@ -20,10 +20,10 @@ _NULL = struct.pack("<Bd", _DOUBLE_TAG, float("nan"))
 _DOUBLES = np.dtype([("tag", "u1"), ("value", "<f8")])
 _FEW = 64
 """So many doubles are unpacked one by one before numpy is faster."""
-_LONGEST_TIMESTAMP = 17
-"""Bytes of the longest google.protobuf.Timestamp; ours are longer by what we append."""
-_NO_TAIL = struct.pack("<q", NEVER)
 _ORIGIN = struct.Struct("<B8sBqBq")
+"""What we append to a google.protobuf.Timestamp; without it, one has 17 bytes at most."""
+_TAIL = struct.Struct("<8s10xq")
+"""What a read needs of it: the definition and the microseconds."""
 
 
 def encode_timestamp(microseconds: int, definition: bytes, as_of: int) -> bytes:
@@ -38,20 +38,25 @@ def encode_timestamp(microseconds: int, definition: bytes, as_of: int) -> bytes:
     return message + _ORIGIN.pack(0x69, definition, 0x71, as_of, 0x79, microseconds)
 
 
-def decode_timestamps(messages: Sequence[bytes | None]) -> Sequence[int | None]:
-    """Microseconds since 1970 of timestamp messages, ours or Feast's; None for none."""
+def decode_timestamps(messages: Sequence[bytes | None], definition: bytes) -> list[int | None]:
+    """Microseconds since 1970 of timestamp messages, ours or Feast's; None for none.
+
+    One of ours that stands for values of another definition counts as none; Feast's does not say.
+    """
     if len(messages) == 1:
-        return [None if messages[0] is None else _decode_timestamp(messages[0])]
-    if all([message is None or len(message) > _LONGEST_TIMESTAMP for message in messages]):  # noqa: C419 - faster
-        tails = b"".join([_NO_TAIL if message is None else message[-8:] for message in messages])
-        moments = struct.unpack(f"<{len(messages)}q", tails)
-        return [None if moment == NEVER else moment for moment in moments] if NEVER in moments else moments
-    return [None if message is None else _decode_timestamp(message) for message in messages]
+        return [None if messages[0] is None else _decode_timestamp(messages[0], definition)]
+    absent = b"\0" + bytes([definition[0] ^ 1]) + bytes(25)  # of no definition that is asked for
+    known = [absent if message is None else message for message in messages] if None in messages else messages
+    if min(map(len, known), default=0) >= _ORIGIN.size:  # type: ignore[arg-type]
+        tails = b"".join([message[-_TAIL.size :] for message in known])  # type: ignore[index]
+        return [moment if written == definition else None for written, moment in _TAIL.iter_unpack(tails)]
+    return [None if message is None else _decode_timestamp(message, definition) for message in messages]
 
 
-def _decode_timestamp(message: bytes) -> int:
-    if len(message) > _LONGEST_TIMESTAMP:
-        return int.from_bytes(message[-8:], "little", signed=True)
+def _decode_timestamp(message: bytes, definition: bytes) -> int | None:
+    if len(message) >= _ORIGIN.size:
+        written, moment = _TAIL.unpack_from(message, len(message) - _TAIL.size)
+        return moment if written == definition else None
     seconds, nanoseconds, position = 0, 0, 0
     while position < len(message):
         tag = message[position]
@@ -160,7 +165,9 @@ def _decode(message: bytes, tag: int) -> int | str | bool:
         raise _unexpected(tag)
     number, position = _read_varint(message, 1)
     if tag == _STRING_TAG:
-        return message[position : position + number].decode()
+        if position + number != len(message):
+            raise _unexpected(tag)
+        return message[position:].decode()
     return _signed(number) if tag == _INT64_TAG else number != 0
 
 

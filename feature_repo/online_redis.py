@@ -28,6 +28,7 @@ from feature_repo.windows import EVENT_TIMESTAMP
 
 if TYPE_CHECKING:
     import redis
+    import redis.asyncio
 
 _ENTITIES = 100
 """Entities of a script: others wait for Redis no longer than these take, well under a millisecond."""
@@ -37,6 +38,7 @@ _SCRIPTS = 20
 # Messages end in: definition, as-of moment, microseconds (online_messages.encode_timestamp). Numbers of 64 bits are
 # compared as two halves, because a Lua number holds 53. A message without them is Feast's own.
 _LUA_MESSAGES = """
+local MOST = 4000 -- Lua unpacks just under 8000 at once
 local function number(message, behind)
   local low, high = struct.unpack('<I4i4', message, #message - behind - 7)
   return {high, low}
@@ -70,23 +72,26 @@ _LUA_WRITE = (
     _LUA_MESSAGES
     + """
 local function replaces(new, old)
-  if not old or not less(time(new), time(old)) then return true end
-  local moment = as_of(new)
-  if is_never(moment) or not is_ours(old) then return false end
+  if not old then return true end
+  local is_newer, moment = not less(time(new), time(old)), as_of(new)
+  if is_never(moment) or not is_ours(old) then return is_newer end
   if definition(old) ~= definition(new) then return true end
   local before = as_of(old)
-  return not is_never(before) and not less(moment, before)
+  if is_never(before) then return is_newer end
+  return not less(moment, before)
 end
 local field, count = ARGV[1], tonumber(ARGV[2])
 local written, at = 0, 3 + count
 for _, key in ipairs(KEYS) do
   if replaces(ARGV[at], redis.call('HGET', key, field)) then
-    local hash = {key, field, ARGV[at]}
+    local hash = {field, ARGV[at]}
     for feature = 1, count do
       hash[#hash + 1] = ARGV[2 + feature]
       hash[#hash + 1] = ARGV[at + feature]
     end
-    redis.call('HSET', unpack(hash))
+    for first = 1, #hash, MOST do
+      redis.call('HSET', key, unpack(hash, first, math.min(first + MOST - 1, #hash)))
+    end
     written = written + 1
   end
   at = at + count + 1
@@ -109,7 +114,10 @@ local deleted = 0
 for _, key in ipairs(KEYS) do
   local message = redis.call('HGET', key, field)
   if message and is_outdated(message) then
-    redis.call('HDEL', key, field, unpack(ARGV, 3))
+    redis.call('HDEL', key, field)
+    for first = 3, #ARGV, MOST do
+      redis.call('HDEL', key, unpack(ARGV, first, math.min(first + MOST - 1, #ARGV)))
+    end
     deleted = deleted + 1
   end
 end
@@ -153,6 +161,13 @@ class RedisWriter:
         while part := list(islice(others, _ENTITIES)):
             deleted += self._run([(_LUA_PRUNE, len(part), *part, *arguments)])
         return deleted
+
+    def drop(self, view: OnlineView) -> None:
+        """Delete the view's values. Walks over every key of the database."""
+        fields = [redis_timestamp_field(view.name), *(redis_field(view.name, feature) for feature in view.features)]
+        keys = self._keys(view)
+        while part := list(islice(keys, _ENTITIES * _SCRIPTS)):
+            self._execute([("HDEL", key, *fields) for key in part])
 
     def _keys(self, view: OnlineView) -> Iterator[bytes]:
         pattern = _escaped(EntityKeys(view.join_keys).prefix) + b"*" + FEAST_PROJECT.encode()
@@ -202,20 +217,31 @@ def connect(address: RedisOnlineStore) -> "redis.Redis":
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
+    return redis.Redis(**_settings(address), retry=Retry(NoBackoff(), address.attempts - 1))
+
+
+def connect_async(address: RedisOnlineStore) -> "redis.asyncio.Redis":
+    """As `connect`, for coroutines."""
+    import redis.asyncio
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+
+    return redis.asyncio.Redis(**_settings(address), retry=Retry(NoBackoff(), address.attempts - 1))
+
+
+def _settings(address: RedisOnlineStore) -> dict[str, Any]:
     seconds = address.timeout_milliseconds / 1_000
     certificates: dict[str, Any] = {"ssl_ca_certs": address.ca_file} if address.tls else {}
-    return redis.Redis(
-        host=address.host,
-        port=address.port,
-        db=address.database,
-        ssl=address.tls,
-        username=address.username,
-        password=resolve_secret(address.password_secret) if address.password_secret else None,
-        socket_connect_timeout=seconds,
-        socket_timeout=40 * seconds,
-        retry=Retry(NoBackoff(), address.attempts - 1),
-        **certificates,
-    )
+    return certificates | {
+        "host": address.host,
+        "port": address.port,
+        "db": address.database,
+        "ssl": address.tls,
+        "username": address.username,
+        "password": resolve_secret(address.password_secret) if address.password_secret else None,
+        "socket_connect_timeout": seconds,
+        "socket_timeout": 40 * seconds,
+    }
 
 
 def _escaped(prefix: bytes) -> bytes:

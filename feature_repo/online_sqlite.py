@@ -129,6 +129,8 @@ def _upsert(view: OnlineView) -> str:
     return (
         f"INSERT INTO {sqlite_table(view.name)} ({', '.join([*keys, *values])}) VALUES ({marks}) "
         f"ON CONFLICT({', '.join(keys)}) DO UPDATE SET {assignments} "
-        f"WHERE excluded.{SQLITE_TIMESTAMP} >= {SQLITE_TIMESTAMP} OR (excluded.{SQLITE_AS_OF} IS NOT NULL "
-        f"AND ({SQLITE_DEFINITION} IS NOT excluded.{SQLITE_DEFINITION} OR {SQLITE_AS_OF} <= excluded.{SQLITE_AS_OF}))"
+        f"WHERE CASE WHEN excluded.{SQLITE_AS_OF} IS NULL THEN excluded.{SQLITE_TIMESTAMP} >= {SQLITE_TIMESTAMP} "
+        f"WHEN {SQLITE_DEFINITION} IS NOT excluded.{SQLITE_DEFINITION} THEN TRUE "
+        f"WHEN {SQLITE_AS_OF} IS NULL THEN excluded.{SQLITE_TIMESTAMP} >= {SQLITE_TIMESTAMP} "
+        f"ELSE excluded.{SQLITE_AS_OF} >= {SQLITE_AS_OF} END"
     )

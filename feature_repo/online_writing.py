@@ -1,7 +1,8 @@
 """Write feature values to the online store: what every store promises, and the way from a frame to its bytes.
 
 A write is atomic for each entity of a view: readers see its old values or its new ones. It replaces what is stored
-unless that is newer, so that batches may come twice, late or in any order and the newest value stays.
+unless that is newer, so that batches may come twice, late or in any order and the newest value stays. Readers take
+values of their own definition alone: what was written under another one is missing to them, never mixed or mistaken.
 """
 
 from datetime import datetime, timedelta
@@ -26,8 +27,9 @@ class OnlineWriter(Protocol):
     """Writes one online store. May be used by several threads and processes at once.
 
     Frames are as `checked_rows` makes them. `as_of` is the moment, in microseconds, up to which a materialization
-    knows everything: it also replaces what an earlier materialization wrote, and what was written under another
-    definition. A push has none, `NEVER`. Every method raises OnlineStoreError.
+    knows everything: it replaces what an earlier materialization wrote and nothing of a later one, whatever the
+    values' own moments, and what was written under another definition. A push has none, `NEVER`. Every method raises
+    OnlineStoreError.
     """
 
     def prepare(self, view: OnlineView) -> None:
@@ -90,11 +92,29 @@ def checked_rows(view: OnlineView, values: pl.DataFrame) -> pl.DataFrame:
     Rows with a null join key are left out, and NaN is null, as in Feast. Raises OnlineStoreError.
     """
     _check_columns(view, values)
-    keys = [pl.col(name).cast(POLARS_TYPES[kind]) for name, kind in sorted(view.join_keys.items())]
-    moment = pl.col(EVENT_TIMESTAMP).dt.epoch("us")
-    features = [pl.col(name).cast(POLARS_TYPES[kind]) for name, kind in view.features.items()]
-    rows = values.drop_nulls(list(view.join_keys)).select(*keys, moment, *features)
-    return rows.with_columns(pl.selectors.float().fill_nan(None))
+    kinds = {**view.join_keys, **view.features}
+    known = values.with_columns(pl.selectors.float().fill_nan(None)).drop_nulls(list(view.join_keys))
+    moments = known[EVENT_TIMESTAMP].dt.epoch("us")
+    columns = [_unchanged(view.name, known[name], kind) for name, kind in kinds.items()]
+    return pl.DataFrame([moments, *columns]).select(*sorted(view.join_keys), EVENT_TIMESTAMP, *view.features)
+
+
+def _unchanged(view: str, values: pl.Series, kind: str) -> pl.Series:
+    """The values in the declared type. Raises OnlineStoreError where that would change one."""
+    wanted, given = POLARS_TYPES[kind], values.dtype
+    if given == wanted:
+        return values
+    if values.null_count() == len(values):
+        return pl.Series(values.name, [None] * len(values), wanted)
+    are_numbers = wanted.is_numeric() and (given.is_numeric() or given == pl.Boolean)
+    if are_numbers or (wanted == pl.String and given in (pl.Categorical, pl.Enum)):
+        converted = values.cast(wanted, strict=False)
+        if converted.cast(given, strict=False).equals(values):
+            return converted
+    raise OnlineStoreError(
+        f"{view}.{values.name} is declared {kind}, and {values.dtype} values cannot be stored as that unchanged.\n"
+        "Hint: convert the column before, so that what is lost is your decision."
+    )
 
 
 def _check_columns(view: OnlineView, values: pl.DataFrame) -> None:

@@ -5,7 +5,7 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -58,12 +58,34 @@ def open_store(environment: Environment, settings: Mapping[str, Any] | None = No
 
 
 def register_features(environment: Environment, project: Project) -> "FeatureStore":
-    """Apply every declared object to the registry and create the online tables."""
+    """Apply every declared object to the registry and create the online tables; what is no longer declared goes.
+
+    Its online values go too. Saved data sets stay.
+    """
     store = open_store(environment)
     from feature_repo.objects import build_objects
 
-    store.apply(build_objects(project, environment))
+    objects = build_objects(project, environment)
+    store.apply(objects, objects_to_delete=_no_longer_declared(store, objects), partial=False)
     return store
+
+
+def _no_longer_declared(store: "FeatureStore", objects: Sequence[Any]) -> list[Any]:
+    from feast import Entity, FeatureService
+    from feast.base_feature_view import BaseFeatureView
+    from feast.feature_view import DUMMY_ENTITY_NAME  # Feast's own, of views without an entity
+
+    registry, project = store.registry, store.project
+    registered: dict[Any, list[Any]] = {
+        FeatureService: registry.list_feature_services(project),
+        Entity: registry.list_entities(project),
+        BaseFeatureView: [*registry.list_feature_views(project), *registry.list_on_demand_feature_views(project)],
+    }
+    gone = []
+    for kind, found in registered.items():
+        kept = {DUMMY_ENTITY_NAME, *(each.name for each in objects if isinstance(each, kind))}
+        gone += [each for each in found if each.name not in kept]
+    return gone
 
 
 def historical_features(store: "FeatureStore", rows: pl.DataFrame, service: str) -> "PolarsRetrievalJob":
@@ -99,7 +121,8 @@ def materialize_group(
     view = store.get_feature_view(group.name)
     values = _newest_values(store, view, group, start, until)
     written, deleted = replace_values(writer_of(store.config), group, values, until, prune=since is None)
-    store.registry.apply_materialization(view, store.project, start, until)
+    if start < until:  # an incremental one that has nothing to read yet covers no time
+        store.registry.apply_materialization(view, store.project, start, until)
     return Materialized(written, deleted)
 
 

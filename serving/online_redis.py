@@ -9,6 +9,7 @@ import struct
 import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from time import monotonic
 from typing import Any
 
@@ -31,9 +32,11 @@ from serving.online_features import FeatureColumns
 from serving.online_views import ViewColumns, ViewReader, assemble, row_count
 
 _CHUNK = 262_144
-_WORTH_SENDING = 32
+_WORTH_SENDING = 8_192
 _PASSING = ("LOADING", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN")
 """Replies of a server that will answer once it has done something else."""
+_GARBLED = (hiredis.HiredisError, IndexError, UnicodeDecodeError)
+"""What parsing and decoding raise for bytes that nobody of ours wrote."""
 
 
 class RedisOnlineFeatures:
@@ -63,6 +66,12 @@ class RedisOnlineFeatures:
             except (OSError, _NotNow) as error:
                 failure = error
                 self._close()
+            except _GARBLED as error:
+                self._close()
+                raise OnlineStoreError(
+                    f"Redis at {self._address.host}:{self._address.port} answers what is no feature values: {error}.\n"
+                    "Hint: look whether it is the server of the environment; if so, run `mlway materialize`."
+                ) from error
             except BaseException:
                 self._close()  # replies may still be on their way
                 raise
@@ -119,27 +128,49 @@ class _KindOfHash:
         self._tail = b"".join(_packed(field) for field in fields)
         self._width = len(fields)
 
-    def commands(self, keys: Sequence[bytes]) -> list[bytes]:
+    def commands(self, keys: Sequence[bytes]) -> bytes:
         """One command for each entity."""
-        head, tail = self._head, self._tail
-        hashes = map(redis_key, keys)
-        return [b"%b$%d\r\n%b\r\n%b" % (head, len(key), key, tail) for key in hashes]
+        head, tail, hashes = self._head, self._tail, [redis_key(key) for key in keys]
+        lengths = set(map(len, hashes))
+        if len(lengths) == 1:  # what is between two keys is always the same, and one join puts it there
+            start, end = b"%b$%d\r\n" % (head, lengths.pop()), b"\r\n" + tail
+            return start + (end + start).join(hashes) + end
+        return b"".join([b"%b$%d\r\n%b\r\n%b" % (head, len(key), key, tail) for key in hashes])
 
     def columns(
         self, replies: Sequence[Sequence[bytes | None]], asked: list[bytes | None], found: list[bytes], as_of: int
     ) -> dict[str, ViewColumns]:
         """The columns of each view for the rows of `asked`, from the replies for the entities `found`."""
         fields: list[Sequence[bytes | None]] = list(zip(*replies, strict=True)) or [()] * self._width
+        moments = [
+            decode_timestamps(column, view.stored.definition) for view, column in zip(self._views, fields, strict=False)
+        ]
+        self._hide_other_definitions(fields, moments)
         values = self._decoder.decode(fields[len(self._views) :])
         rows = None if asked == found else _places(asked, found)
         columns: dict[str, ViewColumns] = {}
         start = 0
-        for view, stamps in zip(self._views, fields, strict=False):
+        for view, stamps in zip(self._views, moments, strict=True):
             end = start + len(view.features)
-            read = view.columns(decode_timestamps(stamps), values[start:end], as_of)
+            read = view.columns(stamps, values[start:end], as_of)
             columns[view.name] = read if rows is None else _spread(read, rows)
             start = end
         return columns
+
+    def _hide_other_definitions(
+        self, fields: list[Sequence[bytes | None]], moments: Sequence[Sequence[int | None]]
+    ) -> None:
+        """Leave out what was written under another definition: it may not even be of the declared type."""
+        start = len(self._views)
+        for view, stamps, known in zip(self._views, fields, moments, strict=False):
+            end = start + len(view.features)
+            if None in known and stamps.count(None) < known.count(None):
+                for place in range(start, end):
+                    fields[place] = [
+                        None if moment is None else message
+                        for message, moment in zip(fields[place], known, strict=True)
+                    ]
+            start = end
 
 
 def _distinct(asked: list[bytes | None]) -> list[bytes]:
@@ -170,7 +201,7 @@ class _Connection:
     def __init__(self, address: RedisOnlineStore, greeting: list[bytes]) -> None:
         self._seconds = address.timeout_milliseconds / 1_000
         self._deadline = 0.0
-        self._unsent: list[bytes] = []
+        self._unsent = b""
         self._reader = hiredis.Reader()
         self._socket = socket.create_connection((address.host, address.port), self._seconds)
         try:
@@ -181,7 +212,7 @@ class _Connection:
             else:
                 self._let_the_kernel_wait()
             self.begin()
-            self.send(greeting)
+            self.send(b"".join(greeting))
             self.flush()
             self.receive(len(greeting))
         except BaseException:
@@ -192,7 +223,7 @@ class _Connection:
         """Start the clock of an exchange."""
         self._deadline = monotonic() + self._seconds
 
-    def send(self, commands: list[bytes]) -> None:
+    def send(self, commands: bytes) -> None:
         """Send commands, once there are enough of them to be worth it. Raises OSError."""
         self._unsent += commands
         if len(self._unsent) >= _WORTH_SENDING:
@@ -201,21 +232,21 @@ class _Connection:
     def flush(self) -> None:
         """Send what was not. Raises OSError."""
         if self._unsent:
-            self._socket.sendall(b"".join(self._unsent))
-            self._unsent = []
+            self._socket.sendall(self._unsent)
+            self._unsent = b""
 
     def receive(self, count: int) -> list[Any]:
         """The next replies. Raises OSError, OnlineStoreError."""
         replies: list[Any] = []
-        while len(replies) < count:
-            reply = self._reader.gets()
-            if reply is False:
-                self._feed()
-            elif isinstance(reply, hiredis.ReplyError):
-                raise _refusal(reply)
-            else:
-                replies.append(reply)
-        return replies
+        parsed = iter(self._reader.gets, False)  # False: not there yet
+        while True:
+            replies += islice(parsed, count - len(replies))
+            if any(issubclass(kind, hiredis.ReplyError) for kind in set(map(type, replies))):
+                raise _refusal(next(reply for reply in replies if isinstance(reply, hiredis.ReplyError)))
+            if len(replies) == count:
+                return replies
+            self._feed()
+            parsed = iter(self._reader.gets, False)
 
     def _feed(self) -> None:
         if monotonic() > self._deadline:

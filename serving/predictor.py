@@ -11,7 +11,13 @@ from configs.environments import Environment
 from configs.load import Project
 from configs.products import ModelProduct
 from feature_repo.request_features import with_request_features
-from serving.online_features import OnlineFeatures, build_online_features, join_key_columns, with_features
+from serving.online_features import (
+    FeatureColumns,
+    OnlineFeatures,
+    build_online_features,
+    join_key_columns,
+    with_features,
+)
 from serving.scoring import ModelFileError, ScoringModel, load_model
 
 
@@ -37,8 +43,8 @@ class Predictor:
         self._model_store = model_store
         self._features = features
         self._clock = clock
-        self._version: int | None = None
-        self._model: ScoringModel | None = None
+        # One object, replaced as a whole, so that no answer names another version than the one that gave it.
+        self._served: tuple[int, ScoringModel] | None = None
 
     def use(self, version: int | None, digest: str | None) -> None:
         """Answer with this registered version from now on; None is the baseline. When it raises, nothing has changed.
@@ -46,7 +52,7 @@ class Predictor:
         Raises ModelFileError.
         """
         if version is None:
-            self._version = self._model = None
+            self._served = None
             return
         model = load_model(Path(self._model_store) / self._product.name / str(version), digest)
         gone = sorted(set(model.contract.features.items()) - set(self._declared.items()))
@@ -55,28 +61,36 @@ class Predictor:
                 f"Version {version} of {self._product.name} needs {', '.join(name for name, _ in gone)}, "
                 "which configs/ no longer declares so.\nHint: restore the feature, or train again."
             )
-        self._version, self._model = version, model
+        self._served = version, model
 
     @property
     def description(self) -> dict[str, Any]:
         """Which model answers."""
-        if self._model is None:
-            return {"name": "baseline"}
-        return {"name": self._product.name, "version": self._version}
+        return self._describe(self._served)
 
     @property
     def digest(self) -> str | None:
         """SHA-256 of the model's files."""
-        return self._model.digest if self._model else None
+        served = self._served
+        return served[1].digest if served else None
 
     def predict(self, rows: pl.DataFrame) -> Answer:
         """A score for each row. Raises OnlineStoreError."""
-        model, description = self._model, self.description
-        if model is None:
-            return Answer(description, [self._product.baseline.score] * len(rows), [[] for _ in range(len(rows))])
-        read = self._features.read(join_key_columns(rows, self._table_groups), self._clock.now())
+        served = self._served
+        if served is None:
+            scores = [self._product.baseline.score] * len(rows)
+            return Answer(self._describe(None), scores, [[] for _ in range(len(rows))])
+        read = self._read(rows)
         frame = with_request_features(self._request_groups, with_features(rows, self._table_groups, read))
-        return Answer(description, model.score(frame, threads=1).tolist(), read.missing)
+        return Answer(self._describe(served), served[1].score(frame, threads=1).tolist(), read.missing)
+
+    def _describe(self, served: tuple[int, ScoringModel] | None) -> dict[str, Any]:
+        return {"name": self._product.name, "version": served[0]} if served else {"name": "baseline"}
+
+    def _read(self, rows: pl.DataFrame) -> FeatureColumns:
+        if not self._table_groups:  # the request alone says everything
+            return FeatureColumns({}, {}, [[] for _ in range(len(rows))])
+        return self._features.read(join_key_columns(rows, self._table_groups), self._clock.now())
 
 
 def build_predictor(project: Project, environment: Environment, product: ModelProduct) -> Predictor:

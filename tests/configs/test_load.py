@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from configs.environments import SqliteOnlineStore
 from configs.errors import ConfigError
 from configs.json_schemas import json_schemas
 from configs.load import PROJECT_ROOT, load_environment, load_project
@@ -69,3 +70,11 @@ def test_a_port_that_makes_no_sense_is_refused(text: str, monkeypatch: pytest.Mo
     monkeypatch.setenv("MLWAY_PORTS", text)
     with pytest.raises(ConfigError, match="MLWAY_PORTS"):
         load_environment("local")
+
+
+def test_a_relative_path_of_the_online_store_starts_at_the_projects_root(folder: Path) -> None:
+    path = folder / "environments" / "local.yaml"
+    path.write_text(path.read_text(encoding="utf-8").replace("{state}/feast/online.db", "here/online.db"))
+    online = load_environment("local", folder).feature_store.online
+    assert isinstance(online, SqliteOnlineStore)
+    assert online.path == str(PROJECT_ROOT / "here" / "online.db")

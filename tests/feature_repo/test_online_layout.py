@@ -91,8 +91,11 @@ def test_timestamps_are_messages_that_feast_reads_to_the_microsecond(
     moment: int, definition: bytes, as_of: int
 ) -> None:
     message = encode_timestamp(moment, definition, as_of)
-    assert list(decode_timestamps([message, message])) == [moment, moment]
-    assert decode_timestamps([message, None]) == [moment, None]
+    assert decode_timestamps([message, message], definition) == [moment, moment]
+    assert decode_timestamps([message, None], definition) == [moment, None]
+    other = bytes([definition[0] ^ 1]) + definition[1:]
+    for messages in ([message], [message, message], [message, b""]):
+        assert decode_timestamps(messages, other)[0] is None
     feasts = Timestamp.FromString(message)
     assert feasts.seconds * 1_000_000 + feasts.nanos // 1_000 == moment
     assert len(message) > 17
@@ -102,7 +105,7 @@ def test_timestamps_are_messages_that_feast_reads_to_the_microsecond(
 def test_timestamps_that_feast_wrote_are_read(moment: datetime) -> None:
     message = Timestamp()
     message.FromDatetime(moment.replace(tzinfo=UTC))
-    assert decode_timestamps([message.SerializeToString()])[0] == message.ToMicroseconds()
+    assert decode_timestamps([message.SerializeToString()], bytes(8))[0] == message.ToMicroseconds()
     assert len(message.SerializeToString()) <= 17
 
 

@@ -288,3 +288,30 @@ def test_a_redis_that_takes_no_writes_says_so(tmp_path: Any) -> None:
             push_values(online.writer, STATE, FULL)
     finally:
         server.kill()
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("kilometres", pl.Series([1.9])),
+        ("kilometres", pl.Series(["7"])),
+        ("kilometres", pl.Series([2**64 - 1], dtype=pl.UInt64)),
+        ("fuel", pl.Series([2**53 + 1])),
+        ("driver", pl.Series([1])),
+        ("is_open", pl.Series([2])),
+        ("plate", pl.Series([5])),
+    ],
+)
+def test_a_value_that_its_declared_type_cannot_hold_is_refused(
+    online: OnlineStoreUnderTest, name: str, given: pl.Series
+) -> None:
+    with pytest.raises(OnlineStoreError, match=rf"car_state\.{name} is declared .*\nHint: convert the column"):
+        push_values(online.writer, STATE, FULL.with_columns(given.alias(name)))
+
+
+@pytest.mark.parametrize("given", [pl.Series([7.0]), pl.Series([7], dtype=pl.UInt8), pl.Series([7], dtype=pl.Int32)])
+def test_a_value_that_its_declared_type_holds_as_well_is_stored(online: OnlineStoreUnderTest, given: pl.Series) -> None:
+    more = {"fuel": pl.Series([0.5], dtype=pl.Float32), "driver": pl.Series([None], dtype=pl.Null)}
+    push_values(online.writer, STATE, FULL.with_columns(given.alias("kilometres"), **more))
+    found = online.reader(STATE).read({"plate": ["A1"]}, NOON).values
+    assert (found["kilometres"], found["fuel"], found["driver"]) == ([7], [0.5], [None])

@@ -27,7 +27,6 @@ from online_support import (
 from servers import RedisServer, free_port
 
 from configs.environments import RedisOnlineStore
-from configs.features import LatestFeatures
 from configs.secrets import MissingSecretError
 from feature_repo.online_writing import push_values
 from serving.online_features import OnlineStoreError, OnlineStoreUnavailableError, join_key_columns, with_features
@@ -162,13 +161,6 @@ def test_threads_share_a_reader(filled: OnlineStoreUnderTest) -> None:
     for thread in threads:
         thread.join()
     assert not different
-
-
-def test_a_feature_that_is_stored_with_another_type_is_an_error(filled: OnlineStoreUnderTest) -> None:
-    fuel = {"fuel": {"expression": "fuel", "type": "string"}}
-    changed = LatestFeatures.model_validate(STATE.model_dump() | {"features": fuel})
-    with pytest.raises(OnlineStoreError, match="mlway materialize"):
-        filled.reader(changed).read({"plate": ["A1"]}, ODD)
 
 
 def test_a_store_that_is_not_there_is_an_error_that_says_what_to_do() -> None:
