@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 Places = NDArray[np.int64]
-_CODE = "__code"
+_CODE = "__mlway_code"
 NOTHING = -1
 """The place of a value that is not there."""
 _NO_INDEX = 2**32 - 1
@@ -22,7 +22,7 @@ class Asked:
     def __init__(self, moments: pl.Series, keys: pl.DataFrame) -> None:
         self.moments = moments.cast(pl.Int64).to_numpy()
         self._keys = keys.columns
-        self._codes = keys.drop_nulls().unique().with_row_index(_CODE) if self._keys else None
+        self._codes = _widened(keys).drop_nulls().unique().with_row_index(_CODE) if self._keys else None
         codes = self._numbered(keys)
         # By entity, and within it by time. Rows without an entity are not among them.
         self.codes, self.places = np.divmod(_by_entity(codes), max(len(codes), 1))
@@ -51,8 +51,14 @@ class Asked:
         """The number of each row's entity; NOTHING for one that is not asked for, and for a null key."""
         if self._codes is None:
             return np.zeros(len(self.moments), np.int64)
-        numbered = keys.join(self._codes, on=self._keys, how="left", maintain_order="left")[_CODE]
+        numbered = _widened(keys).join(self._codes, on=self._keys, how="left", maintain_order="left")[_CODE]
         return numbered.cast(pl.Int64).fill_null(NOTHING).to_numpy()
+
+
+def _widened(keys: pl.DataFrame) -> pl.DataFrame:
+    """Whole numbers as 64 bits and all kinds of text as text, so that tables of several types can be joined."""
+    texts = pl.selectors.by_dtype(pl.Categorical, pl.Enum)
+    return keys.with_columns(pl.selectors.integer().cast(pl.Int64, strict=False), texts.cast(pl.String))
 
 
 def _by_entity(codes: Places) -> Places:

@@ -33,29 +33,23 @@ def entity_frame(given: Any, tables: Callable[[str], pl.LazyFrame | None]) -> pl
     return frame.with_columns(as_utc(EVENT_TIMESTAMP, frame.schema[EVENT_TIMESTAMP], "down"))
 
 
-def check_keys(entities: pl.DataFrame, view: str, keys: Mapping[str, pl.DataType]) -> list[pl.Expr]:
-    """Casts that bring the entity frame's key columns to a view's types, without loss.
+def check_keys(entities: pl.DataFrame, view: str, keys: Mapping[str, pl.DataType]) -> None:
+    """Raises EntityFrameError unless the entity frame has a view's key columns, in types that mean the same.
 
-    `keys` are the columns under the entity frame's names, with the view's types. Raises EntityFrameError.
+    `keys` are the columns under the entity frame's names, with the view's types.
     """
-    missing = [key for key in keys if key not in entities.columns]
-    if missing:
-        raise EntityFrameError(
-            f"The entity frame has no column {missing[0]!r}, by which {view!r} is joined; it has "
-            f"{', '.join(entities.columns)}.\nHint: add it, or leave out the features of {view!r}."
-        )
-    casts = []
     for key, kind in keys.items():
+        if key not in entities.columns:
+            raise EntityFrameError(
+                f"The entity frame has no column {key!r}, by which {view!r} is joined; it has "
+                f"{', '.join(entities.columns)}.\nHint: add it, or leave out the features of {view!r}."
+            )
         given = entities.schema[key]
-        if given == kind:
-            continue
-        if not _is_safe(given, kind):
+        if not _is_comparable(given, kind):
             raise EntityFrameError(
                 f"Column {key!r} of the entity frame is {given}; {view!r} has it as {kind}.\n"
                 f"Hint: cast it: frame.with_columns(pl.col({key!r}).cast(pl.{kind}))."
             )
-        casts.append(pl.col(key).cast(kind))
-    return casts
 
 
 def check_names(entities: pl.DataFrame, features: Iterable[str]) -> None:
@@ -75,10 +69,13 @@ def _as_polars(given: Any, tables: Callable[[str], pl.LazyFrame | None]) -> pl.D
         return _queried(given, tables)
     if isinstance(given, pl.LazyFrame):
         return given.collect()
-    if isinstance(given, pa.Table):
-        return pl.DataFrame(pl.from_arrow(given))
-    if isinstance(given, pd.DataFrame):
-        return _from_pandas(given)
+    if isinstance(given, pa.Table | pd.DataFrame):
+        try:
+            return _from_pandas(given) if isinstance(given, pd.DataFrame) else pl.DataFrame(pl.from_arrow(given))
+        except (ValueError, TypeError, pa.ArrowException, pl.exceptions.PolarsError) as error:
+            raise EntityFrameError(
+                f"The entity frame cannot be read: {error}.\nHint: give each column one name and one type."
+            ) from error
     if not isinstance(given, pl.DataFrame):
         raise EntityFrameError(
             f"The entity frame is a {type(given).__name__}.\n"
@@ -101,7 +98,9 @@ def _queried(query: str, tables: Callable[[str], pl.LazyFrame | None]) -> pl.Dat
 
 
 def _from_pandas(given: pd.DataFrame) -> pl.DataFrame:
-    if EVENT_TIMESTAMP in given.columns and given[EVENT_TIMESTAMP].dtype == object:
+    if not given.columns.is_unique:
+        raise ValueError(f"columns are named alike: {', '.join(map(str, given.columns[given.columns.duplicated()]))}")
+    if EVENT_TIMESTAMP in given.columns and len(given) and given[EVENT_TIMESTAMP].dtype == object:
         values = given[EVENT_TIMESTAMP]
         if values.isna().any():
             raise _nulls(int(values.isna().sum()))
@@ -136,11 +135,9 @@ def _nulls(count: int) -> EntityFrameError:
     )
 
 
-def _is_safe(given: pl.DataType, wanted: pl.DataType) -> bool:
-    """Whether values keep their meaning: whole numbers as whole numbers, text as text."""
-    if given == pl.Null:
-        return True
-    if given.is_integer() and wanted.is_integer():
+def _is_comparable(given: pl.DataType, wanted: pl.DataType) -> bool:
+    """Whether values of both types can be the same: whole numbers with whole numbers, text with text."""
+    if given in (pl.Null, wanted) or (given.is_integer() and wanted.is_integer()):
         return True
     texts = (pl.String, pl.Categorical, pl.Enum)
     return isinstance(given, texts) and isinstance(wanted, texts)

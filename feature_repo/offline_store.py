@@ -85,9 +85,10 @@ class PolarsOfflineStore(OfflineStore):
         else:
             entities = entity_frame(entity_df, partial(_table, config, registry, project))
         _check_request_data(on_demand, entities)
-        casts = [cast for view, _ in opened for cast in _checked_keys(entities, view)]
-        check_names(entities, (feature for view, _ in opened for feature in view.features))
-        join = Join(entities.with_columns(casts), EVENT_TIMESTAMP, [view for view, _ in opened])
+        for view, _ in opened:
+            _check_view_keys(entities, view)
+        check_names(entities, (name for view, _ in opened for name in (*view.features, view.timestamp_column)))
+        join = Join(entities, EVENT_TIMESTAMP, [view for view, _ in opened])
         return PolarsRetrievalJob(
             config,
             partial(_joined, join, config.offline_store),
@@ -96,6 +97,7 @@ class PolarsOfflineStore(OfflineStore):
             on_demand_feature_views=on_demand,
             metadata=_metadata(feature_refs, entities),
             versions={path: version for _, versions in opened for path, version in versions.items()},
+            timestamps=[view.timestamp_column for view, _ in opened],
         )
 
     @staticmethod
@@ -112,7 +114,12 @@ class PolarsOfflineStore(OfflineStore):
         """The newest row of each entity with a timestamp in [start_date, end_date]; of equal ones the last created."""
         order = [timestamp_field, *([created_timestamp_column] if created_timestamp_column else [])]
         columns = [*join_key_columns, *feature_name_columns, *order]
-        rows = _between(config, data_source, columns, order, start_date, end_date).sort(order, maintain_order=True)
+        rows = _between(config, data_source, columns, order, start_date, end_date)
+        # What has no entity or moment counts for nothing, and what has no creation was there from its moment on.
+        rows = rows.drop_nulls([*join_key_columns, timestamp_field])
+        if created_timestamp_column:
+            rows = rows.with_columns(pl.col(created_timestamp_column).fill_null(pl.col(timestamp_field)))
+        rows = rows.sort(order, maintain_order=True)
         if join_key_columns:
             newest = rows.unique(join_key_columns, keep="last", maintain_order=True)
         else:
@@ -179,13 +186,15 @@ def _open(config: RepoConfig, view: Any, features: list[str], full_names: bool) 
     keys = {key: view.projection.join_key_map.get(key, key) for key in own_keys}
     finals = {feature: f"{name}__{feature}" if full_names else feature for feature in dict.fromkeys(features)}
     read = {columns.get(column, column): final for column, final in {**keys, **finals}.items()}
-    _check_columns(view.name, [*read, source.timestamp_field], schema)
-    moment = as_utc(source.timestamp_field, schema[source.timestamp_field])
+    moment_column = columns.get(source.timestamp_field, source.timestamp_field)
+    _check_columns(view.name, [*read, moment_column], schema)
+    moment = as_utc(moment_column, schema[moment_column])
     moments = {name + TIMESTAMP_SUFFIX: moment}
-    created = f"{name}__created" if source.created_timestamp_column else None
+    created = f"__created_{name}" if source.created_timestamp_column else None
     if created:
-        _check_columns(view.name, [source.created_timestamp_column], schema)
-        written = as_utc(source.created_timestamp_column, schema[source.created_timestamp_column])
+        created_column = columns.get(source.created_timestamp_column, source.created_timestamp_column)
+        _check_columns(view.name, [created_column], schema)
+        written = as_utc(created_column, schema[created_column])
         moments[created] = written.fill_null(moment)
     values = rows.select(*(pl.col(column).alias(final) for column, final in read.items()), **moments)
     joined = View(values, list(keys.values()), list(finals.values()), name + TIMESTAMP_SUFFIX, created, view.ttl)
@@ -201,11 +210,9 @@ def _check_columns(view: str, columns: list[str], schema: pl.Schema) -> None:
         )
 
 
-def _checked_keys(entities: pl.DataFrame, view: View) -> list[pl.Expr]:
+def _check_view_keys(entities: pl.DataFrame, view: View) -> None:
     schema = view.values.collect_schema()
-    return check_keys(
-        entities, view.timestamp_column.removesuffix(TIMESTAMP_SUFFIX), {key: schema[key] for key in view.keys}
-    )
+    check_keys(entities, view.timestamp_column.removesuffix(TIMESTAMP_SUFFIX), {key: schema[key] for key in view.keys})
 
 
 def _check_request_data(views: list[OnDemandFeatureView], entities: pl.DataFrame) -> None:

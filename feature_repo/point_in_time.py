@@ -19,8 +19,8 @@ from feature_repo.timestamps import UTC_MICROSECONDS
 
 TIMESTAMP_SUFFIX = "__event_timestamp"
 """A view's column that says from when its values are is called after the view, with this suffix."""
-ROW = "__row"
-_USABLE_FROM = "__usable_from"
+ROW = "__mlway_row"
+_USABLE_FROM = "__mlway_usable_from"
 _MANY_ROWS = 6_000_000
 
 

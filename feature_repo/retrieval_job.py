@@ -17,7 +17,6 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import RepoConfig
 
 from configs.features import RequestFeatures
-from feature_repo.point_in_time import TIMESTAMP_SUFFIX
 from feature_repo.request_features import with_request_features
 from feature_repo.table_sources import DELTA, SourceError, location, scan_parquet, write
 
@@ -42,6 +41,7 @@ class PolarsRetrievalJob(RetrievalJob):
         on_demand_feature_views: Sequence[OnDemandFeatureView] = (),
         metadata: RetrievalMetadata | None = None,
         versions: dict[str, int] | None = None,
+        timestamps: Sequence[str] = (),
     ) -> None:
         self._config = config
         self._frame = frame
@@ -49,6 +49,7 @@ class PolarsRetrievalJob(RetrievalJob):
         self._full_feature_names = full_feature_names
         self._on_demand_feature_views = list(on_demand_feature_views)
         self._metadata = metadata
+        self._timestamps = list(timestamps)
         self.versions = versions or {}
         """Delta version of each table that is read, by path."""
 
@@ -104,21 +105,34 @@ class PolarsRetrievalJob(RetrievalJob):
     def _finished(self, frame: pl.DataFrame, *, with_timestamps: bool = False) -> pl.DataFrame:
         views = self._on_demand_feature_views
         if all(DECLARATION_TAG in view.tags for view in views) and not (views and self._full_feature_names):
-            frame = with_request_features([_declared(view) for view in views], frame)
+            computed = with_request_features([_declared(view) for view in views], frame)
+            frame = computed.drop(name for name in self._unasked() if name not in frame.columns)
         elif views:
             # A view that was not declared in configs/features/ is evaluated as Feast does it.
             whole = PolarsRetrievalJob(
                 self._config,
-                lambda: frame,
+                lambda: frame.drop(self._timestamps),
                 full_feature_names=self._full_feature_names,
                 on_demand_feature_views=views,
+                metadata=self._metadata,
             )
-            frame = pl.DataFrame(pl.from_arrow(whole.to_arrow())).hstack(frame.select(f"^.*{TIMESTAMP_SUFFIX}$"))
-        return frame if with_timestamps else frame.select(pl.exclude(f"^.*{TIMESTAMP_SUFFIX}$"))
+            frame = pl.DataFrame(pl.from_arrow(whole.to_arrow())).hstack(frame.select(self._timestamps))
+        return frame if with_timestamps else frame.drop(self._timestamps)
+
+    def _unasked(self) -> list[str]:
+        """Features of the on-demand views that nobody asked for."""
+        if self._metadata is None:
+            return []
+        named: list[tuple[str, Any]] = [
+            (view.projection.name_to_use(), view)  # type: ignore[no-untyped-call]
+            for view in self._on_demand_feature_views
+        ]
+        asked = set(self._metadata.features)
+        return [field.name for name, view in named for field in view.features if f"{name}:{field.name}" not in asked]
 
     def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
         # One chunk: Feast writes only the first chunk of a table to the online store.
-        return self._frame().select(pl.exclude(f"^.*{TIMESTAMP_SUFFIX}$")).to_arrow().combine_chunks()
+        return self._frame().drop(self._timestamps).to_arrow().combine_chunks()
 
     def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
         return self._to_arrow_internal(timeout).to_pandas()

@@ -16,6 +16,7 @@ from feast.repo_config import RepoConfig
 
 from configs.errors import MlwayError
 from feature_repo.delta_source import DeltaSource
+from feature_repo.timestamps import as_utc
 
 DELTA, PARQUET = "delta", "parquet"
 Mode = Literal["append", "overwrite"]
@@ -45,7 +46,8 @@ def scan(config: RepoConfig, source: Any) -> tuple[pl.LazyFrame, dict[str, int]]
     """The source's rows, and for a Delta table its path and version. Raises SourceError."""
     kind, path, options = location(config, source)
     if kind == DELTA:
-        table = open_delta(path, options, config.offline_store.versions.get(path))
+        pinned = {pin.rstrip("/"): version for pin, version in config.offline_store.versions.items()}
+        table = open_delta(path, options, pinned.get(path.rstrip("/")))
         return pl.scan_delta(table), {path: table.version()}
     return scan_parquet(path, options), {}
 
@@ -78,8 +80,26 @@ def append(config: RepoConfig, source: Any, table: pa.Table) -> None:
             f"The rows have the columns {', '.join(table.column_names)}; {path} has {', '.join(schema.names())}.\n"
             "Hint: write exactly the source's columns."
         )
-    added = pl.DataFrame(pl.from_arrow(table)).select(schema.names()).cast(schema)
+    if kind == PARQUET and any(character in path for character in "*?["):
+        raise SourceError(f"{path} is a pattern, not one file.\nHint: name one Parquet file, or use a Delta table.")
+    given = pl.DataFrame(pl.from_arrow(table)).select(schema.names())
+    added = given.select(_fitted(given[name], kind_, path) for name, kind_ in schema.items())
     write(kind, path, options, added, mode="append")
+
+
+def _fitted(column: pl.Series, kind: pl.DataType, path: str) -> pl.Series:
+    """The column in the source's type, with every value as it was."""
+    if column.dtype == kind:
+        return column
+    if isinstance(kind, pl.Datetime) and isinstance(column.dtype, pl.Datetime):
+        return column.to_frame().select(as_utc(column.name, column.dtype).cast(kind)).to_series()
+    fitted = column.cast(kind, strict=False)
+    if not fitted.cast(column.dtype, strict=False).eq_missing(column).all():
+        raise SourceError(
+            f"Column {column.name!r} holds {column.dtype}, which {path} cannot keep as {kind} without loss.\n"
+            "Hint: write the source's own types."
+        )
+    return fitted
 
 
 def write(kind: str, path: str, options: dict[str, str], frame: pl.DataFrame, *, mode: Mode) -> None:

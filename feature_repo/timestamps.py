@@ -8,11 +8,25 @@ from typing import Literal
 
 import polars as pl
 
+from configs.errors import MlwayError
+
+
+class TimestampError(MlwayError):
+    """A column does not hold moments."""
+
+
 UTC_MICROSECONDS = pl.Datetime("us", "UTC")
 
 
 def as_utc(column: str, kind: pl.DataType, rounding: Literal["up", "down"] = "up") -> pl.Expr:
-    """`column` in UTC microseconds; a date is its midnight, a timestamp without a zone is UTC already."""
+    """`column` in UTC microseconds; a date is its midnight, a timestamp without a zone is UTC already.
+
+    Raises TimestampError for anything else: a number does not say of what.
+    """
+    if not isinstance(kind, pl.Datetime | pl.Date):
+        raise TimestampError(
+            f"Column {column!r} is {kind}, not a timestamp.\nHint: parse it where the table is written."
+        )
     if kind == UTC_MICROSECONDS:
         # As it is, so that a condition on it can be held against a file's own statistics.
         return pl.col(column)

@@ -17,6 +17,7 @@ from join_examples import CASES, ENTITIES, START, VALUES, Case, Rows, Value, lit
 from feature_repo.entity_frames import EntityFrameError
 from feature_repo.store import _import_feast
 from feature_repo.table_sources import SourceError
+from feature_repo.timestamps import TimestampError
 
 _import_feast()
 from feast import (  # noqa: E402
@@ -281,6 +282,33 @@ def test_rows_are_added_to_a_source(view: str, tmp_path: Path, shop: FeatureStor
     assert source is not None
 
 
+def test_rows_that_would_lose_something_are_not_added(shop: FeatureStore) -> None:
+    added = pa.table({"visits": [9.5], "name": ["c"], "of": pa.array([START], pa.timestamp("us", "UTC"))})
+    view, store = shop.get_feature_view("visits"), shop._get_provider().offline_store
+    lossy = added.set_column(0, "visits", pa.array(["many"]))
+    with pytest.raises(SourceError, match=r"'visits' holds String.*without loss"):
+        store.offline_write_batch(shop.config, view, lossy, None)
+
+
+def test_only_on_demand_features_that_were_asked_for_come_back(shop: FeatureStore) -> None:
+    asked = FOUR_ROWS.with_columns(other__event_timestamp="event_timestamp")
+    joined = features_of(shop, asked, ["orders:spent", "visits:visits"])
+    assert joined.columns == ["name", "event_timestamp", "other__event_timestamp", "spent", "visits"]
+
+
+@pytest.mark.parametrize("kind", [pl.Categorical, pl.Enum(["a", "b", "stranger"])])
+def test_texts_of_any_kind_find_their_entity_and_keep_their_type(kind: Any, shop: FeatureStore) -> None:
+    asked = FOUR_ROWS.with_columns(name=pl.Series(["b", "a", "stranger", None]).cast(kind))
+    joined = features_of(shop, asked, ["orders:spent"])
+    assert joined["spent"].to_list() == [3.5, 1.5, None, None]
+    assert joined["name"].dtype == kind
+
+
+def test_an_empty_entity_frame_gives_an_empty_result(shop: FeatureStore) -> None:
+    for frame in (FOUR_ROWS.clear(), FOUR_ROWS.clear().to_pandas()):
+        assert features_of(shop, frame, ["orders:spent"]).columns == ["name", "event_timestamp", "spent"]
+
+
 def test_logs_of_a_service_are_added_to_their_folder(shop: FeatureStore) -> None:
     service = shop.get_feature_service("service")
     logs = pa.table({"name": ["a"], "orders__spent": [1.5]})
@@ -360,6 +388,8 @@ def mixed_zones() -> Any:
         (FOUR_ROWS.with_columns(spent=pl.lit(1)), "'spent' is there twice.*full_feature_names"),
         ("SELECT * FROM nowhere", "cannot be run.*data sources' names"),
         ([1], "is a list"),
+        (FOUR_ROWS.to_pandas()[["name", "name", "event_timestamp"]], "named alike: name"),
+        (FOUR_ROWS.with_columns(orders__event_timestamp="event_timestamp"), "'orders__event_timestamp' is there twice"),
     ],
 )
 def test_an_entity_frame_that_cannot_be_joined_is_refused_before_any_work(
@@ -389,6 +419,14 @@ def test_a_source_that_is_not_there_or_lacks_a_column_is_named(
         store._get_provider().offline_store.get_historical_features(
             store.config, [view], ["broken:spent"], FOUR_ROWS, store.registry, "test"
         )
+
+
+def test_a_number_is_no_moment(stores: list[FeatureStore], folder: Path) -> None:
+    left, right = tables([(("a", 1), 5)], [(("a", 1), 5, 0, 7)])
+    right.with_columns(pl.col("of").dt.epoch("s")).write_parquet(folder / "values.parquet")
+    asked = left.rename({"moment": "event_timestamp"})
+    with pytest.raises(TimestampError, match="'of' is Int64, not a timestamp"):
+        features_of(stores[0], asked, [f"{view_name(CASES[0])}:value"])
 
 
 @pytest.mark.parametrize("moment", [pl.Datetime("ns", "UTC"), pl.Datetime("us"), pl.Datetime("us", "America/New_York")])
