@@ -76,11 +76,27 @@ class RedisOnlineStore(Frozen):
 OnlineStore = Annotated[SqliteOnlineStore | RedisOnlineStore, Field(discriminator="kind")]
 
 
+class HistoricalJoins(Frozen):
+    """How features of the past are joined to rows: for training sets and batch predictions."""
+
+    execution: Literal["local", "ray"] = Field(
+        default="local", description="local: in the process that asks. ray: time slices as tasks of a Ray cluster."
+    )
+    ray_address: str | None = Field(
+        default=None, description="The cluster; `local` starts one on this machine. By default that of RAY_ADDRESS."
+    )
+    memory_megabytes: float = Field(
+        default=1_500, ge=0, description="A join whose values take more is done in time slices."
+    )
+    slice_rows: int = Field(default=1_000_000, gt=0, description="Rows in a time slice.")
+
+
 class FeatureStoreAddresses(Frozen):
     """Feast's registry and online store."""
 
     registry: str = Field(description="SQLAlchemy address.")
     online: OnlineStore = Field(description="Where endpoints read features.")
+    history: HistoricalJoins = HistoricalJoins()
 
 
 class ExperimentTracking(Frozen):

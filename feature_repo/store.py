@@ -18,6 +18,7 @@ import yaml
 from configs.environments import Environment, OnlineStore, SqliteOnlineStore
 from configs.features import TableFeatures
 from configs.load import Project
+from configs.secrets import resolve_secrets
 from feature_repo.aggregations import ALWAYS
 from feature_repo.online_writing import replace_values
 from feature_repo.windows import EVENT_TIMESTAMP
@@ -53,7 +54,8 @@ def open_store(environment: Environment, settings: Mapping[str, Any] | None = No
     warnings.filterwarnings("ignore", message="On demand feature view is an experimental", category=RuntimeWarning)
     for folder in _local_folders(environment):
         folder.mkdir(parents=True, exist_ok=True)
-    config = _with(_read_config(feast_variables(environment)), settings or {})
+    config = _with(_read_config(feast_variables(environment)), {"offline_store": _offline_store(environment)})
+    config = _with(config, settings or {})
     return FeatureStore(config=RepoConfig(**config, repo_path=FEATURE_STORE_FILE.parent))
 
 
@@ -148,6 +150,13 @@ def _online_store(online: OnlineStore) -> dict[str, Any]:
     if isinstance(online, SqliteOnlineStore):
         return {"type": f"{_ONLINE_STORES}.GuardedSqliteOnlineStore", "path": online.path}
     return {"type": f"{_ONLINE_STORES}.GuardedRedisOnlineStore", "address": online.model_dump()}
+
+
+def _offline_store(environment: Environment) -> dict[str, Any]:
+    """How tables are reached and joined. Secrets are resolved here, in memory alone."""
+    lake = environment.lake
+    options = dict(lake.storage_options) | resolve_secrets(lake.storage_secrets)
+    return {"storage_options": options, **environment.feature_store.history.model_dump()}
 
 
 def _read_config(variables: Mapping[str, str]) -> dict[str, Any]:
