@@ -53,7 +53,7 @@ def expected(inside: list[tuple[datetime, int | None]]) -> dict[str, Any]:
     }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(EVENTS)
 def test_every_change_point_holds_the_statistics_of_its_window(events: list[tuple[str, int, int | None]]) -> None:
     table = table_of(events)
@@ -73,7 +73,7 @@ def test_every_change_point_holds_the_statistics_of_its_window(events: list[tupl
             assert {f: row[f"{f}_{name}"] for f in wanted} == wanted
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(EVENTS, st.randoms(use_true_random=False))
 def test_the_order_of_the_rows_does_not_matter(events: list[tuple[str, int, int | None]], random: Any) -> None:
     first, second = (

@@ -52,7 +52,7 @@ def in_batches(table: pl.DataFrame, dice: random.Random, group: EventFeatures, e
 
 
 @pytest.mark.parametrize("group", [GROUP, LATEST], ids=["windowed", "latest"])
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(events=EVENTS, seed=st.integers(0, 2**32))
 def test_any_batching_gives_the_values_of_all_history(
     group: EventFeatures, events: list[tuple[str, int, int | None]], seed: int
@@ -64,7 +64,7 @@ def test_any_batching_gives_the_values_of_all_history(
     assert state.events.is_empty()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(events=EVENTS, seed=st.integers(0, 2**32))
 def test_events_told_twice_count_once(events: list[tuple[str, int, int | None]], seed: int) -> None:
     group = GROUP.model_copy(update={"event_key": ("number",)})
@@ -81,7 +81,7 @@ COUNT = WindowedFeatures.model_validate(
 
 
 @pytest.mark.parametrize("group", [GROUP, COUNT, LATEST], ids=["windowed", "count", "latest"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(events=EVENTS, seed=st.integers(0, 2**32))
 def test_versions_of_an_event_give_the_values_of_all_history_in_any_order(
     group: EventFeatures, events: list[tuple[str, int, int | None]], seed: int

@@ -31,7 +31,7 @@ def view_of(values: pl.DataFrame, case: Case) -> View:
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(entities=ENTITIES, values=VALUES)
 def test_every_row_gets_the_newest_value_that_was_known(case: Case, entities: Rows, values: list[Value]) -> None:
     left, right = tables(entities, values)
@@ -41,7 +41,7 @@ def test_every_row_gets_the_newest_value_that_was_known(case: Case, entities: Ro
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(entities=ENTITIES, values=VALUES, rows=st.integers(1, 5))
 def test_slices_give_what_the_whole_gives(case: Case, entities: Rows, values: list[Value], rows: int) -> None:
     left, right = tables(entities, values)
