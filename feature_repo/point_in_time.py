@@ -75,7 +75,7 @@ def search(
     order = None if entities[timestamp].is_sorted() else by_time(entities, timestamp)
     rows = entities.select(timestamp, *(key for key in keys if key != timestamp))
     rows = rows if order is None else rows[order]
-    asked = {by: Asked(rows[timestamp], rows.select(by)) for by in {tuple(view.keys) for view in views}}
+    asked: dict[tuple[str, ...], Asked] = {}
 
     def find(view: View, plan: pl.LazyFrame) -> Found:
         known = plan.collect()
@@ -90,6 +90,8 @@ def search(
 
     # Side by side, unless what the search needs on the way is large itself.
     with ThreadPoolExecutor(1 if len(entities) > _MANY_ROWS else 2) as pool:
+        by_keys = list(dict.fromkeys(tuple(view.keys) for view in views))
+        asked.update(zip(by_keys, pool.map(lambda by: Asked(rows[timestamp], rows.select(by)), by_keys), strict=True))
         return list(pool.map(find, views, values))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import polars as pl
@@ -22,6 +22,8 @@ from feature_repo.table_sources import DELTA, SourceError, location, scan_parque
 
 DECLARATION_TAG = "declaration"
 """Tag of an on-demand view that holds its request features' declaration as JSON."""
+_COMPRESSION: Literal["snappy"] = "snappy"
+"""What every reader of Parquet knows, and the cheapest to write."""
 Pieces = Callable[[], Iterator[pl.DataFrame]]
 
 
@@ -143,14 +145,14 @@ def _write_pieces(pieces: Iterator[pl.DataFrame], path: Path) -> int:
     first = next(pieces)
     second = next(pieces, None)
     if second is None:
-        first.write_parquet(path)
+        first.write_parquet(path, compression=_COMPRESSION)
         return len(first)
     schema, rows = _arrow(first).schema, 0
     # Numbers that hardly repeat are not worth a dictionary; texts are.
     texts = [field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)]
     with (
         ThreadPoolExecutor(1) as background,
-        pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=texts) as writer,
+        pq.ParquetWriter(path, schema, compression=_COMPRESSION, use_dictionary=texts) as writer,
     ):
         written: Future[None] | None = None
         for piece in chain((first, second), pieces):
