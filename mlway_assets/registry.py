@@ -3,8 +3,6 @@
 A version's files are copied to `MODEL_STORE/PRODUCT/VERSION/`, from which endpoints load them without MLflow.
 """
 
-import logging
-import os
 import shutil
 import subprocess
 import tempfile
@@ -17,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from configs.environments import Environment
 from configs.errors import MlwayError
 from configs.load import PROJECT_ROOT
-from mlway_assets.tracking_database import ensure_tracking_database, tracking_database_exists
+from mlway_assets.tracking_database import ensure_tracking_database, quiet_mlflow, tracking_database_exists
 from serving.scoring import CONTRACT_FILE, MODEL_FILE, model_digest, write_model
 
 if TYPE_CHECKING:
@@ -62,11 +60,8 @@ class Registry:
     @cached_property
     def client(self) -> "MlflowClient":
         """MLflow's client. The first use creates the database."""
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        quiet_mlflow()
         import mlflow
-
-        logging.getLogger("mlflow").setLevel(logging.ERROR)
 
         uri = self.environment.experiments.tracking_uri
         ensure_tracking_database(uri)

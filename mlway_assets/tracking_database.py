@@ -5,7 +5,10 @@ later start can mend.
 """
 
 import fcntl
+import importlib
+import logging
 import os
+import warnings
 from pathlib import Path
 
 _SQLITE = "sqlite:///"
@@ -14,6 +17,15 @@ _SQLITE = "sqlite:///"
 def tracking_database_exists(uri: str) -> bool:
     """Whether the database is there; a server's counts as there."""
     return not uri.startswith(_SQLITE) or Path(uri.removeprefix(_SQLITE)).exists()
+
+
+def quiet_mlflow() -> None:
+    """Import MLflow without its telemetry, and keep what it says of itself out of terminals."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    importlib.import_module("mlflow")
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message="The ``noload`` loader strategy", category=DeprecationWarning)
 
 
 def ensure_tracking_database(uri: str) -> None:
@@ -32,7 +44,7 @@ def ensure_tracking_database(uri: str) -> None:
 
 
 def _create(path: Path) -> None:
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    quiet_mlflow()
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     SqlAlchemyStore(f"{_SQLITE}{path}", path.parent.as_uri()).engine.dispose()  # type: ignore[no-untyped-call]
