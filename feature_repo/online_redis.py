@@ -24,6 +24,7 @@ from feature_repo.online_layout import (
     redis_timestamp_field,
 )
 from feature_repo.online_messages import encode_timestamp, encode_values
+from feature_repo.online_rows import RowLayout
 from feature_repo.windows import EVENT_TIMESTAMP
 
 if TYPE_CHECKING:
@@ -141,12 +142,13 @@ class RedisWriter:
         fields = [redis_field(view.name, feature) for feature in view.features]
         head = [redis_timestamp_field(view.name), len(fields), *fields]
         values = [encode_values(rows[name], kind) for name, kind in view.features.items()]
-        stored = zip(_keys_of(view, rows), rows[EVENT_TIMESTAMP].to_list(), *values, strict=True)
+        whole = RowLayout(view).encode(rows, rows[EVENT_TIMESTAMP].to_list(), as_of)
+        stored = zip(_keys_of(view, rows), whole, *values, strict=True)
         calls = []
         while part := list(islice(stored, _ENTITIES)):
             arguments: list[Any] = [*head]
-            for _, moment, *messages in part:
-                arguments += (encode_timestamp(moment, view.definition, as_of), *messages)
+            for _, *messages in part:
+                arguments += messages
             calls.append((_LUA_WRITE, len(part), *(row[0] for row in part), *arguments))
         return self._run(calls)
 

@@ -9,7 +9,7 @@ import struct
 import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from itertools import islice
+from os import sched_yield
 from time import monotonic
 from typing import Any
 
@@ -19,19 +19,21 @@ from configs.environments import RedisOnlineStore
 from configs.features import TableFeatures
 from configs.secrets import resolve_secret
 from feature_repo.online_layout import (
+    HASH_SUFFIX,
     EntityKeys,
     OnlineStoreError,
     OnlineStoreUnavailableError,
     epoch_microseconds,
-    redis_field,
     redis_key,
     redis_timestamp_field,
 )
-from feature_repo.online_messages import ValueDecoder, decode_timestamps
+from feature_repo.online_rows import RowLayout
 from serving.online_features import FeatureColumns
 from serving.online_views import ViewColumns, ViewReader, assemble, row_count
 
-_CHUNK = 262_144
+_CHUNK = 65_536
+_LOOKS = 40
+"""So many looks for a reply take about as long as falling asleep and being woken."""
 _WORTH_SENDING = 8_192
 _PASSING = ("LOADING", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN")
 """Replies of a server that will answer once it has done something else."""
@@ -120,57 +122,30 @@ class _KindOfHash:
 
     def __init__(self, join_keys: Mapping[str, str], views: Sequence[ViewReader]) -> None:
         self.keys = EntityKeys(join_keys)
-        self._views = views
-        self._decoder = ValueDecoder([kind for view in views for kind in view.stored.features.values()])
-        fields = [redis_timestamp_field(view.name) for view in views]
-        fields += [redis_field(view.name, name) for view in views for name in view.features]
-        self._head = b"*%d\r\n$5\r\nHMGET\r\n" % (2 + len(fields))
-        self._tail = b"".join(_packed(field) for field in fields)
-        self._width = len(fields)
+        self._views = [(view, RowLayout(view.stored)) for view in views]
+        self._head = b"*%d\r\n$5\r\nHMGET\r\n" % (2 + len(views))
+        self._tail = b"".join(_packed(redis_timestamp_field(view.name)) for view in views)
 
     def commands(self, keys: Sequence[bytes]) -> bytes:
         """One command for each entity."""
-        head, tail, hashes = self._head, self._tail, [redis_key(key) for key in keys]
-        lengths = set(map(len, hashes))
+        head, tail, lengths = self._head, self._tail, set(map(len, keys))
         if len(lengths) == 1:  # what is between two keys is always the same, and one join puts it there
-            start, end = b"%b$%d\r\n" % (head, lengths.pop()), b"\r\n" + tail
-            return start + (end + start).join(hashes) + end
+            start, end = b"%b$%d\r\n" % (head, lengths.pop() + len(HASH_SUFFIX)), HASH_SUFFIX + b"\r\n" + tail
+            return start + (end + start).join(keys) + end
+        hashes = map(redis_key, keys)
         return b"".join([b"%b$%d\r\n%b\r\n%b" % (head, len(key), key, tail) for key in hashes])
 
     def columns(
         self, replies: Sequence[Sequence[bytes | None]], asked: list[bytes | None], found: list[bytes], as_of: int
     ) -> dict[str, ViewColumns]:
         """The columns of each view for the rows of `asked`, from the replies for the entities `found`."""
-        fields: list[Sequence[bytes | None]] = list(zip(*replies, strict=True)) or [()] * self._width
-        moments = [
-            decode_timestamps(column, view.stored.definition) for view, column in zip(self._views, fields, strict=False)
-        ]
-        self._hide_other_definitions(fields, moments)
-        values = self._decoder.decode(fields[len(self._views) :])
+        messages: list[Sequence[bytes | None]] = list(zip(*replies, strict=True)) or [()] * len(self._views)
         rows = None if asked == found else _places(asked, found)
         columns: dict[str, ViewColumns] = {}
-        start = 0
-        for view, stamps in zip(self._views, moments, strict=True):
-            end = start + len(view.features)
-            read = view.columns(stamps, values[start:end], as_of)
+        for (view, layout), column in zip(self._views, messages, strict=True):
+            read = view.columns(*layout.decode(column), as_of)
             columns[view.name] = read if rows is None else _spread(read, rows)
-            start = end
         return columns
-
-    def _hide_other_definitions(
-        self, fields: list[Sequence[bytes | None]], moments: Sequence[Sequence[int | None]]
-    ) -> None:
-        """Leave out what was written under another definition: it may not even be of the declared type."""
-        start = len(self._views)
-        for view, stamps, known in zip(self._views, fields, moments, strict=False):
-            end = start + len(view.features)
-            if None in known and stamps.count(None) < known.count(None):
-                for place in range(start, end):
-                    fields[place] = [
-                        None if moment is None else message
-                        for message, moment in zip(fields[place], known, strict=True)
-                    ]
-            start = end
 
 
 def _distinct(asked: list[bytes | None]) -> list[bytes]:
@@ -203,9 +178,11 @@ class _Connection:
         self._deadline = 0.0
         self._unsent = b""
         self._reader = hiredis.Reader()
+        self._buffer = bytearray(_CHUNK)
         self._socket = socket.create_connection((address.host, address.port), self._seconds)
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._is_plain = not address.tls
             if address.tls:
                 context = ssl.create_default_context(cafile=address.ca_file)
                 self._socket = context.wrap_socket(self._socket, server_hostname=address.host)
@@ -238,26 +215,38 @@ class _Connection:
     def receive(self, count: int) -> list[Any]:
         """The next replies. Raises OSError, OnlineStoreError."""
         replies: list[Any] = []
-        parsed = iter(self._reader.gets, False)  # False: not there yet
-        while True:
-            replies += islice(parsed, count - len(replies))
-            if any(issubclass(kind, hiredis.ReplyError) for kind in set(map(type, replies))):
-                raise _refusal(next(reply for reply in replies if isinstance(reply, hiredis.ReplyError)))
-            if len(replies) == count:
-                return replies
-            self._feed()
-            parsed = iter(self._reader.gets, False)
+        while len(replies) < count:
+            reply = self._reader.gets()
+            if reply is False:  # not there yet
+                self._feed()
+            elif isinstance(reply, hiredis.ReplyError):
+                raise _refusal(reply)
+            else:
+                replies.append(reply)
+        return replies
 
     def _feed(self) -> None:
         if monotonic() > self._deadline:
             raise TimeoutError("timed out")
         try:
-            data = self._socket.recv(_CHUNK)
+            size = self._receive_awake() or self._socket.recv_into(self._buffer)
         except BlockingIOError as error:
             raise TimeoutError("timed out") from error
-        if not data:
+        if not size:
             raise ConnectionResetError("the server closed the connection")
-        self._reader.feed(data)
+        self._reader.feed(self._buffer, 0, size)  # type: ignore[arg-type] # takes a bytearray too
+
+    def _receive_awake(self) -> int:
+        """The bytes that arrive within the time that it takes to fall asleep and be woken; 0 if none, or at the end.
+
+        Each look gives way to whoever else could run, so that Redis does not wait for us where processors are few.
+        """
+        for _ in range(_LOOKS if self._is_plain else 0):
+            try:
+                return self._socket.recv_into(self._buffer, 0, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                sched_yield()
+        return 0
 
     def _let_the_kernel_wait(self) -> None:
         """Python keeps a deadline by a poll before each call; the kernel needs no more than the call."""

@@ -1,7 +1,9 @@
 """The online store's bytes against Feast's own encoder and decoder."""
 
+import random
 import struct
-from datetime import UTC, datetime
+from dataclasses import replace
+from typing import Any
 
 import polars as pl
 import pytest
@@ -9,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_repo.column_types import POLARS_TYPES
-from feature_repo.online_layout import EntityKeys, OnlineStoreError, redis_field
-from feature_repo.online_messages import ValueDecoder, decode_timestamps, encode_timestamp, encode_values
+from feature_repo.online_layout import EntityKeys, OnlineStoreError, OnlineView, redis_field
+from feature_repo.online_messages import encode_values
+from feature_repo.online_rows import RowLayout
 from feature_repo.store import _import_feast
 
 _import_feast()
@@ -44,30 +47,58 @@ def test_values_are_feasts_messages_and_come_back_to_the_bit(column: tuple[str, 
     messages = encode_values(pl.Series(values, dtype=POLARS_TYPES[kind]), kind)
     feasts = [Value() if is_null(value) else Value(**{FIELDS[kind]: value}) for value in values]
     assert messages == [message.SerializeToString() for message in feasts]
-    wanted = [None if is_null(value) else bits(value) for value in values]
-    assert list(map(bits, ValueDecoder([kind]).decode([messages])[0])) == wanted
 
 
-ROWS = st.lists(st.tuples(*(st.one_of(st.none(), VALUES[kind]) for kind in sorted(VALUES) * 3)), max_size=30)
+KINDS = sorted(VALUES) * 3
+VIEW = OnlineView("v", {"key": "string"}, {f"f{place}": kind for place, kind in enumerate(KINDS)}, b"written!")
+ROWS = st.lists(st.tuples(MOMENTS, *(st.one_of(st.none(), VALUES[kind]) for kind in KINDS)), max_size=30)
+
+
+def messages_of(rows: list[tuple[Any, ...]], view: OnlineView = VIEW) -> list[bytes]:
+    kinds = {name: POLARS_TYPES[kind] for name, kind in view.features.items()}
+    frame = pl.DataFrame([row[1:] for row in rows], kinds, orient="row")
+    return RowLayout(view).encode(frame, [row[0] for row in rows], as_of=7)
 
 
 @given(ROWS)
-def test_columns_of_every_type_are_decoded_together(rows: list[tuple[object, ...]]) -> None:
-    kinds = sorted(VALUES) * 3
-    columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in kinds]
-    messages: list[list[bytes | None]] = [
-        [None if value is None else Value(**{FIELDS[kind]: value}).SerializeToString() for value in column]
-        for kind, column in zip(kinds, columns, strict=True)
-    ]
-    wanted = [[None if is_null(value) else bits(value) for value in column] for column in columns]
-    assert [list(map(bits, column)) for column in ValueDecoder(kinds).decode(messages)] == wanted
+def test_rows_come_back_to_the_bit_from_messages_that_feast_reads_as_timestamps(rows: list[tuple[Any, ...]]) -> None:
+    messages = messages_of(rows)
+    read = [Timestamp.FromString(message) for message in messages]
+    assert [each.seconds * 1_000_000 + each.nanos // 1_000 for each in read] == [row[0] for row in rows]
+    wanted = [[None if is_null(value) else bits(value) for value in row[1:]] for row in rows]
+    moments, columns = RowLayout(VIEW).decode(messages)
+    assert moments == [row[0] for row in rows]
+    assert [[bits(value) for value in row] for row in zip(*columns, strict=True)] == wanted
+    for message, row, values in zip(messages, rows, wanted, strict=True):
+        assert len(message) > 17
+        [moment], alone = RowLayout(VIEW).decode([message])
+        assert (moment, [bits(value) for [value] in alone]) == (row[0], values)
 
 
-@pytest.mark.parametrize("kind", sorted(VALUES))
-@pytest.mark.parametrize("count", [1, 100])
-def test_a_message_of_another_type_is_an_error(kind: str, count: int) -> None:
-    with pytest.raises(OnlineStoreError, match=f"declared {kind}"):
-        ValueDecoder([kind]).decode([[Value(bytes_val=b"12345678").SerializeToString()] * count])
+@given(ROWS.filter(len), st.randoms(use_true_random=False))
+def test_what_others_wrote_or_nobody_has_no_moment_and_disturbs_no_neighbour(
+    rows: list[tuple[Any, ...]], dice: random.Random
+) -> None:
+    foreign = [None, b"", Timestamp(seconds=1_700_000_000).SerializeToString(), b"x" * 500]
+    foreign += messages_of([rows[0][:2]], replace(VIEW, definition=b"another!", features={"f": KINDS[0]}))
+    mixed = [(message, row) for message, row in zip(messages_of(rows), rows, strict=True)]
+    mixed += [(message, None) for message in foreign]
+    dice.shuffle(mixed)
+    layout = RowLayout(VIEW)
+    moments, columns = layout.decode([message for message, _ in mixed])
+    for place, (message, row) in enumerate(mixed):
+        assert moments[place] == layout.decode([message])[0][0] == (row and row[0])
+        if row:
+            wanted = [None if is_null(value) else bits(value) for value in row[1:]]
+            assert [bits(column[place]) for column in columns] == wanted
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_row_that_is_cut_short_is_an_error(count: int) -> None:
+    view = replace(VIEW, features={"f": "string"})
+    message = messages_of([(7, "a long text")], view)[0]
+    with pytest.raises(OnlineStoreError, match="cut short"):
+        RowLayout(view).decode([message[-34:]] * count)
 
 
 @given(TEXTS, INTEGERS)
@@ -84,29 +115,6 @@ def test_entity_keys_are_feasts_bytes(text: str, number: int) -> None:
 def test_a_join_key_of_another_type_is_an_error_that_names_it(kind: str, value: object) -> None:
     with pytest.raises(OnlineStoreError, match="join key 'tailnum'"):
         EntityKeys({"tailnum": kind}).encode({"tailnum": [value]})
-
-
-@given(MOMENTS, st.binary(min_size=8, max_size=8), INTEGERS)
-def test_timestamps_are_messages_that_feast_reads_to_the_microsecond(
-    moment: int, definition: bytes, as_of: int
-) -> None:
-    message = encode_timestamp(moment, definition, as_of)
-    assert decode_timestamps([message, message], definition) == [moment, moment]
-    assert decode_timestamps([message, None], definition) == [moment, None]
-    other = bytes([definition[0] ^ 1]) + definition[1:]
-    for messages in ([message], [message, message], [message, b""]):
-        assert decode_timestamps(messages, other)[0] is None
-    feasts = Timestamp.FromString(message)
-    assert feasts.seconds * 1_000_000 + feasts.nanos // 1_000 == moment
-    assert len(message) > 17
-
-
-@given(st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1)))  # noqa: DTZ001 - hypothesis adds no zone
-def test_timestamps_that_feast_wrote_are_read(moment: datetime) -> None:
-    message = Timestamp()
-    message.FromDatetime(moment.replace(tzinfo=UTC))
-    assert decode_timestamps([message.SerializeToString()], bytes(8))[0] == message.ToMicroseconds()
-    assert len(message.SerializeToString()) <= 17
 
 
 @given(st.text(min_size=1, max_size=20), st.text(min_size=1, max_size=20))
