@@ -13,6 +13,7 @@ from configs.load import Project
 from configs.products import ModelProduct
 from feature_repo.column_types import POLARS_TYPES
 from mlway_assets.curation import CuratedTable
+from mlway_assets.decision_table import table_name
 from mlway_assets.expressions import check_names, row_type
 
 
@@ -25,6 +26,7 @@ def check_declarations(project: Project, tables: Mapping[str, CuratedTable]) -> 
             _check_table_group(group, tables)
     for product in project.products.values():
         _check_product(product, tables)
+        _check_decisions_table(project, product)
 
 
 def _check_table_group(group: TableFeatures, tables: Mapping[str, CuratedTable]) -> None:
@@ -45,6 +47,17 @@ def _check_product(product: ModelProduct, tables: Mapping[str, CuratedTable]) ->
     for field, kind in product.population.request.items():
         _check_type(file, f"population.request.{field}", field, kind, columns)
     _check_type(file, "label.known_at", product.label.known_at, "timestamp", columns)
+
+
+def _check_decisions_table(project: Project, product: ModelProduct) -> None:
+    for source in project.sources.values():
+        if (name := table_name(product.name)) in source.tables:
+            raise ConfigError(
+                f"sources/{source.name}.yaml",
+                f"tables.{name}",
+                f"the raw table {name!r} is that of {product.name}'s decision log",
+                "rename yours.",
+            )
 
 
 def _check_type(file: str, field: str, column: str, kind: str, columns: Mapping[str, pl.DataType]) -> None:
