@@ -132,7 +132,7 @@ def _take(segment: SegmentFile, before: Ending, taken: Taken | None, pending: _P
     content, name = SegmentContent(segment), segment.name
     header = content.header() if content.is_begun else {}
     decoder, newest = RecordDecoder(header), taken.answered_until if taken else 0
-    line = None
+    line, last = None, None
     try:
         for line in checked_lines(content, before, taken):
             is_new = taken is None or line.number > taken.line
@@ -140,11 +140,13 @@ def _take(segment: SegmentFile, before: Ending, taken: Taken | None, pending: _P
             if record is not None:
                 pending.add(Located(name, LoggedRecord(record, line), header["request"]))
                 newest = max(newest, record.decision.answered_at)
+            # A context in front of a decision that found no room is taken back: neither counts before both are there.
+            last = line if is_new and (line.is_decision or line.is_footer) else last
     finally:  # of a broken segment, what comes before the break
         pending.make_columns()
-        if line is not None and (taken is None or line.number > taken.line):
-            pending.taken[name] = _taken(line, newest)
-            pending.bytes += line.end - (taken.offset if taken else 0)
+        if last is not None:
+            pending.taken[name] = _taken(last, newest)
+            pending.bytes += last.end - (taken.offset if taken else 0)
     return Ending(name, line.number, line.hash, line.is_footer) if line else Ending(name, 0, b"", is_closed=False)
 
 

@@ -76,7 +76,8 @@ class DecisionLog:
     def append(self, decision: Decision) -> None:
         """Record `decision`. When this returns, it is in the log; when it raises DecisionLogError, do not answer.
 
-        After an error the log goes on by itself as soon as it can write again.
+        After an error the log goes on by itself as soon as it can write again. What was refused is not in it, but where
+        the flush to the disk alone has failed.
         """
         segment = self._segment
         if segment is None or segment.size >= self._segment_bytes:

@@ -127,6 +127,20 @@ def test_a_torn_last_line_is_taken_once_it_is_whole(platform: Platform, folder: 
     assert ids(platform) == [each.id for each in made]
 
 
+def test_a_context_whose_decision_found_no_room_may_be_followed_by_another(platform: Platform, folder: Path) -> None:
+    write_log(folder, 1)
+    path = list_segments(folder, PRODUCT)[0].path
+    rewrite(path, lines_of(path)[:2])  # a write that the full disk has cut off, before it is taken back
+    write_log(folder, 1, replica="r2")
+    assert compact(platform).decisions == 1
+    path.unlink()
+    log = DecisionLog(folder, product(), "r1")
+    log.append(decision(variant="shadow"))
+    done = compact(platform)
+    assert (done.decisions, done.broken) == (1, [])
+    assert verify_log(PRODUCT, platform).problems == []
+
+
 def test_what_follows_a_broken_record_is_left_out_and_other_replicas_go_on(platform: Platform, folder: Path) -> None:
     made = write_log(folder, 5)
     others = write_log(folder, 3, replica="r2")
