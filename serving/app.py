@@ -1,6 +1,8 @@
 """The only place that binds a Ray Serve application: `serving.app:build`, one for each product."""
 
 import logging
+from collections.abc import Sequence
+from itertools import accumulate, chain, pairwise
 from typing import Any, cast
 
 import orjson
@@ -10,9 +12,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from configs.load import load_environment, load_project
+from serving.batching import MicroBatcher
 from serving.messages import Problem, RequestReader, predictions_body
 from serving.online_features import OnlineStoreError
-from serving.predictor import build_predictor
+from serving.online_views import row_count
+from serving.predictor import Answer, Columns, build_predictor
 from serving.scoring import ModelFileError
 
 logger = logging.getLogger("ray.serve")
@@ -42,6 +46,7 @@ class ProductEndpoint:
         product = project.products[args.product]
         self._predictor = build_predictor(project, environment, product)
         self._reader = RequestReader(product)
+        self._batcher = MicroBatcher(self._predict_all, row_count, product.endpoint.max_instances)
         self._route = product.route
         self._is_answering = False
         self._refused: str | None = None
@@ -78,7 +83,7 @@ class ProductEndpoint:
     async def _answer(self, method: str, path: str, request: Request) -> Response:
         if path == "/predict":
             _require(method, "POST")
-            return self._predict(await request.body())
+            return await self._predict(await request.body())
         if path == "/model":
             _require(method, "GET")
             refused = {"refused": self._refused} if self._refused else {}
@@ -88,13 +93,23 @@ class ProductEndpoint:
             return _json({"status": "ok", "model": self._predictor.description})
         raise Problem(404, "Not Found", f"There is no {path or '/'} here. Known: /predict, /model, /health, /ready.")
 
-    def _predict(self, body: bytes) -> Response:
+    async def _predict(self, body: bytes) -> Response:
         rows = self._reader.read(body)
         try:
-            answer = self._predictor.predict(rows)
+            answer = await self._batcher.ask(rows)
         except OnlineStoreError as error:
             raise Problem(503, "Service Unavailable", str(error).splitlines()[0]) from error
         return Response(predictions_body(answer.model, answer.scores, answer.missing), media_type="application/json")
+
+    def _predict_all(self, requests: Sequence[Columns]) -> list[Answer]:
+        """Answers requests that wait at the same moment, as one set of rows."""
+        if len(requests) == 1:
+            return [self._predictor.predict(requests[0])]
+        names = requests[0].keys()
+        rows = {name: list(chain.from_iterable(request[name] for request in requests)) for name in names}
+        answer = self._predictor.predict(rows)
+        ends = list(accumulate(map(row_count, requests)))
+        return [answer.part(start, end) for start, end in pairwise([0, *ends])]
 
 
 def _require(method: str, wanted: str) -> None:

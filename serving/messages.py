@@ -1,14 +1,12 @@
 """Request and response bodies of an endpoint, and its errors as RFC 9457 problem details."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import orjson
-import polars as pl
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from configs.products import ModelProduct
-from feature_repo.column_types import POLARS_TYPES
 
 _FIELD_TYPES: dict[str, Any] = {
     "string": Annotated[str, Field(max_length=200)],
@@ -43,19 +41,26 @@ class RequestReader:
     """Reads the bodies of one product's requests."""
 
     def __init__(self, product: ModelProduct) -> None:
-        self._schema = {name: POLARS_TYPES[kind] for name, kind in product.population.request.items()}
+        self._fields = tuple(product.population.request)
+        self._moments = [name for name, kind in product.population.request.items() if kind == "timestamp"]
         self._event_time = product.population.event_time
         self._body = _body_model(product)
 
-    def read(self, body: bytes) -> pl.DataFrame:
-        """The instances as rows with the request's fields. Raises Problem 422 naming every field that is wrong."""
+    def read(self, body: bytes) -> dict[str, list[Any]]:
+        """The instances as columns: each of the request's fields to its values.
+
+        Raises Problem 422 naming every field that is wrong.
+        """
         try:
             instances = self._body.model_validate_json(body).instances
         except ValidationError as error:
             raise _unprocessable(error) from error
-        for number, instance in enumerate(instances):
-            self._check_year(number, getattr(instance, self._event_time))
-        return pl.DataFrame([instance.__dict__ for instance in instances], schema=self._schema)
+        columns = {name: [getattr(instance, name) for instance in instances] for name in self._fields}
+        for number, moment in enumerate(columns[self._event_time]):
+            self._check_year(number, moment)
+        for name in self._moments:
+            columns[name] = [None if moment is None else moment.astimezone(UTC) for moment in columns[name]]
+        return columns
 
     def _check_year(self, number: int, moment: datetime) -> None:
         if not _EARLIEST < moment.year < _LATEST:

@@ -78,7 +78,10 @@ class ScoringModel:
 
         Raises MissingFeaturesError.
         """
-        matrix = feature_matrix(frame, self.contract)
+        return self.score_matrix(feature_matrix(frame, self.contract), threads=threads)
+
+    def score_matrix(self, matrix: NDArray[np.float64], *, threads: int = 0) -> NDArray[np.float64]:
+        """As `score`, of a matrix that is made already."""
         if not len(matrix):
             return np.empty(0)
         return np.asarray(self.booster.predict(matrix, num_threads=threads), dtype=np.float64)

@@ -8,7 +8,6 @@ from typing import Any
 
 import lightgbm
 import numpy as np
-import polars as pl
 import pytest
 
 from configs.clock import build_clock
@@ -50,7 +49,7 @@ def predictor(tmp_path: Path) -> Predictor:
 
 
 def test_a_product_without_table_groups_answers_from_the_request_alone(predictor: Predictor) -> None:
-    rows = pl.DataFrame({"flight": [1, 90, 90]})
+    rows = {"flight": [1, 90, 90]}
     assert predictor.predict(rows).model == {"name": "baseline"}
     predictor.use(1, None)
     answer = predictor.predict(rows)
@@ -70,7 +69,7 @@ def test_an_answer_names_the_version_that_gave_it_though_another_one_comes_meanw
         return describe(served)
 
     monkeypatch.setattr(predictor, "_describe", use_two_first)
-    answer = predictor.predict(pl.DataFrame({"flight": [1]}))
+    answer = predictor.predict({"flight": [1]})
     assert answer.model["version"] == 1
     assert answer.scores[0] < 0.5
     assert predictor.description["version"] == 2
