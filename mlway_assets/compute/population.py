@@ -6,6 +6,7 @@ from typing import Literal
 import polars as pl
 
 from configs.products import ModelProduct
+from feature_repo.expressions import parse
 from feature_repo.windows import EVENT_TIMESTAMP
 
 LABEL = "label"
@@ -23,7 +24,7 @@ def labelled_rows(product: ModelProduct, table: pl.LazyFrame) -> pl.LazyFrame:
         .select(
             *population.request,
             (pl.col(population.event_time) - population.horizon).alias(EVENT_TIMESTAMP),
-            pl.sql_expr(label.expression).alias(LABEL),
+            parse(label.expression).alias(LABEL),
             pl.col(label.known_at).alias(LABEL_KNOWN_AT),
         )
         .drop_nulls([LABEL, LABEL_KNOWN_AT])

@@ -11,7 +11,6 @@ import os
 import shutil
 import sqlite3
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,14 +34,6 @@ COLUMNS = {
     "is_open": "boolean",
     "name": "string",
 }
-S3_SERVER = """
-import sys
-from moto.server import ThreadedMotoServer
-server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-server.start()
-print(server.get_host_and_port()[1], flush=True)
-sys.stdin.read()
-"""
 
 
 def encode(rows: Sequence[Mapping[str, Any]], file_format: str) -> bytes:
@@ -99,16 +90,6 @@ class Bucket:
     def place(self) -> dict[str, dict[str, str]]:
         """What a declaration says of it."""
         return {"storage_options": self.options, "storage_secrets": self.secrets}
-
-
-@pytest.fixture(scope="session")
-def s3_address() -> Iterator[str]:
-    """An S3 server in a process of its own: Delta's library keeps Python's lock while it waits for an answer."""
-    command = [sys.executable, "-c", S3_SERVER]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, text=True, **pipes) as server:
-        yield f"http://127.0.0.1:{int(server.stdout.readline())}"
-        server.stdin.close()  # the server ends, as it does when the tests are killed
 
 
 @pytest.fixture
