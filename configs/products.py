@@ -105,6 +105,16 @@ class Endpoint(Frozen):
     max_ongoing_requests: int = Field(default=32, ge=1)
     max_queued_requests: int = Field(default=256, ge=1)
     max_instances: int = Field(default=1000, ge=1, description="Most instances in one request.")
+    max_body_bytes: int = Field(default=1_000_000, ge=1, description="Longest body of a request.")
+    body_seconds: float = Field(default=10, gt=0, description="How long a request's body may take to arrive.")
+    cache_entries: int = Field(
+        default=10_000, ge=0, description="Feature vectors whose scores a replica remembers, of each version; 0: none."
+    )
+    without_online_store: Literal["refuse", "answer"] = Field(
+        default="refuse",
+        description="While the online store does not answer. refuse: 503. answer: from the request alone, marked "
+        "`degraded`.",
+    )
 
 
 class ModelProduct(Frozen):

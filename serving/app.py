@@ -13,7 +13,8 @@ from starlette.responses import Response
 
 from configs.load import load_environment, load_project
 from serving.batching import MicroBatcher
-from serving.messages import Problem, RequestReader, predictions_body
+from serving.messages import RequestReader, predictions_body
+from serving.problems import Problem
 from serving.online_features import OnlineStoreError
 from serving.online_views import row_count
 from serving.predictor import Answer, Columns, build_predictor
@@ -94,12 +95,12 @@ class ProductEndpoint:
         raise Problem(404, "Not Found", f"There is no {path or '/'} here. Known: /predict, /model, /health, /ready.")
 
     async def _predict(self, body: bytes) -> Response:
-        rows = self._reader.read(body)
+        question = self._reader.read(body)
         try:
-            answer = await self._batcher.ask(rows)
+            answer = await self._batcher.ask(question.rows)
         except OnlineStoreError as error:
             raise Problem(503, "Service Unavailable", str(error).splitlines()[0]) from error
-        return Response(predictions_body(answer.model, answer.scores, answer.missing), media_type="application/json")
+        return Response(predictions_body(answer, ""), media_type="application/json")
 
     def _predict_all(self, requests: Sequence[Columns]) -> list[Answer]:
         """Answers requests that wait at the same moment, as one set of rows."""
