@@ -193,6 +193,39 @@ class EndpointAccess(Frozen):
         return self
 
 
+class Decisions(Frozen):
+    """The decision log: where and how every answer of an endpoint is recorded."""
+
+    folder: str = Field(
+        default="{state}/decisions",
+        description="Folder of the replicas' segments, on a disk that the graph sees too.",
+    )
+    segment_megabytes: float = Field(default=16, gt=0, description="A segment that is larger is closed.")
+    durability: Literal["process", "disk"] = Field(
+        default="process",
+        description="What an answered decision survives. process: the end of its replica, whatever ends it. disk: the "
+        "loss of power too, at the price of a flush for each request.",
+    )
+    pii: Literal["omit", "hash"] = Field(
+        default="omit",
+        description="Personal data, by the tags of feature files and `request_pii` of products, is left out, or stands "
+        "as its HMAC-SHA256. Without the key it is left out.",
+    )
+    pii_secret: SecretName | None = Field(default=None, description="Secret: the key of `pii: hash`.")
+    retention_days: int | None = Field(
+        default=None,
+        ge=0,
+        description="Closed segments whose records lie in the lake are deleted so many days after their last answer. "
+        "By default never.",
+    )
+
+    @model_validator(mode="after")
+    def _check_that_hashes_have_a_key(self) -> Self:
+        if (self.pii == "hash") != (self.pii_secret is not None):
+            raise ValueError("`pii: hash` and `pii_secret`, the name of its key, go together")
+        return self
+
+
 class Environment(Frozen):
     """One place to run. `{state}` and `{project}` in addresses stand for the state folder and the project's root."""
 
@@ -208,8 +241,14 @@ class Environment(Frozen):
     ray: RayCluster = RayCluster()
     promotion: Promotion
     access: EndpointAccess = EndpointAccess()
+    decisions: Decisions = Decisions()
 
     @property
     def access_database(self) -> str:
         """Address of the store of API keys, also where the file leaves it out."""
         return self.access.database.replace("{state}", str(self.state))
+
+    @property
+    def decisions_folder(self) -> Path:
+        """Folder of the decision log."""
+        return Path(self.decisions.folder.replace("{state}", str(self.state)))

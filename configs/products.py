@@ -17,6 +17,18 @@ class Population(Frozen):
     request: dict[str, RequestType] = Field(description="Columns that a request carries.", min_length=1)
     event_time: str = Field(description="The request's timestamp of the event that is predicted.")
     horizon: Duration = Field(description="Features are as known this long before the event.")
+    request_pii: tuple[str, ...] = Field(
+        default=(),
+        description="Fields of the request that tell something of a person, such as an e-mail address: the decision "
+        "log hides them. Join keys of feature groups that are tagged `pii` it hides anyway.",
+    )
+
+    @model_validator(mode="after")
+    def _personal_fields_are_in_the_request(self) -> "Population":
+        unknown = sorted(set(self.request_pii) - set(self.request))
+        if unknown:
+            raise ValueError(f"request_pii names {', '.join(unknown)}, which `request` does not have")
+        return self
 
 
 class Label(Frozen):

@@ -7,8 +7,15 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Schema, write_deltalake
-from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake import (
+    CommitProperties,
+    DeltaTable,
+    PostCommitHookProperties,
+    Schema,
+    Transaction,
+    write_deltalake,
+)
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from configs.environments import Lake as LakeAddress
 from configs.errors import MlwayError
@@ -30,6 +37,15 @@ class ChangedColumnsError(MlwayError):
             f"{table} holds {len(days)} other days, such as {days[0]}, in which columns are missing, additional or of "
             f"another type: {', '.join(changed)}. Nothing of it was written.\n"
             "Hint: run all its days at once, as `mlway materialize ingest` does without --from and --to."
+        )
+
+
+class ConcurrentWriteError(MlwayError):
+    """Another process has added to a table in the meantime. Nothing was written."""
+
+    def __init__(self, table: str) -> None:
+        super().__init__(
+            f"Another process has added rows to {table} just now. Nothing was written.\nHint: run it again."
         )
 
 
@@ -126,6 +142,54 @@ class Lake:
         listed = ", ".join(f"'{day.isoformat()}'" for day in days)
         is_new = not self.exists(layer, table) or self._begins_anew(layer, table, frame, days, column)
         return self._write(layer, table, frame, None if is_new else f"{column} IN ({listed})", [column])
+
+    def append(
+        self,
+        layer: str,
+        table: str,
+        frame: pl.DataFrame,
+        metadata: Mapping[str, Any],
+        after: int | None,
+        partition_by: str = "event_day",
+    ) -> int:
+        """Add rows, perhaps none, with a record of them, to `after`, the version in which the former record was read.
+
+        After None the table begins. Columns may be added; where a row lacks one it is null. Returns the new version.
+        Raises ConcurrentWriteError when another record was written since, ChangedColumnsError.
+        """
+        opened = None if after is None else self._open(layer, table, after)
+        if opened is not None:
+            self._require_same_types(opened, f"{layer}/{table}", frame)
+        number = -1 if after is None else after
+        try:
+            write_deltalake(
+                opened or self.address.table_uri(layer, table),
+                _arrow(frame),
+                mode="append" if opened else "error",
+                partition_by=[partition_by],
+                schema_mode="merge" if opened else None,
+                storage_options=self._options(),
+                # Two writers with one application's name conflict, so that nothing is ever added twice.
+                commit_properties=CommitProperties(
+                    custom_metadata=dict(metadata), app_transactions=[Transaction("mlway.append", number + 1)]
+                ),
+                post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
+            )
+        except CommitFailedError as error:
+            raise ConcurrentWriteError(f"{layer}/{table}") from error
+        except DeltaError as error:
+            if after is None and self.exists(layer, table):
+                raise ConcurrentWriteError(f"{layer}/{table}") from error
+            raise
+        return self.version(layer, table)
+
+    def _require_same_types(self, opened: DeltaTable, table: str, frame: pl.DataFrame) -> None:
+        before = {field.name: field.type for field in opened.schema().fields}
+        after = {field.name: field.type for field in Schema.from_arrow(_arrow(frame).schema).fields}
+        changed = sorted(name for name in before.keys() & after.keys() if before[name] != after[name])
+        if changed:
+            days = sorted({str(next(iter(part.values()))) for part in opened.partitions()})
+            raise ChangedColumnsError(table, changed, days or ["none"])
 
     def _begins_anew(self, layer: str, table: str, frame: pl.DataFrame, days: Sequence[date], column: str) -> bool:
         """Whether the columns change, which they may when every day is replaced."""
