@@ -1,7 +1,6 @@
 """The only place that binds a Ray Serve application: `serving.app:build`, one for each product."""
 
 import logging
-import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import accumulate, chain, pairwise
 from time import perf_counter, time_ns

@@ -19,9 +19,11 @@ from configs.products import ModelProduct
 from feature_repo.column_types import POLARS_TYPES
 from feature_repo.online_layout import OnlineStoreUnavailableError, epoch_microseconds
 from feature_repo.request_features import request_features
+from serving.baseline import baseline_scores
 from serving.online_features import FeatureColumns, OnlineFeatures, build_online_features
+from serving.online_views import row_count
 from serving.score_cache import ScoreCache
-from serving.scoring import ModelFileError, ScoringModel, load_model
+from serving.scoring import ModelFileError, Scores, ScoringModel, load_model
 from serving.vectors import VectorBuilder
 
 Columns = Mapping[str, Sequence[Any]]
@@ -90,6 +92,7 @@ class Predictor:
         self, project: Project, product: ModelProduct, model_store: str, features: "OnlineReads", clock: Clock
     ) -> None:
         self._product = product
+        self._fields = {name: POLARS_TYPES[kind] for name, kind in product.population.request.items()}
         self._declared = project.model_features(product)
         self._request = _RequestFeatures(project.request_groups(product), project.table_groups(product), product)
         self._model_store = model_store
@@ -157,9 +160,11 @@ class Predictor:
         )
 
     def _baseline(self, rows: Columns, at: int) -> Answer:
-        count, baseline = len(next(iter(rows.values()))), self._product.baseline
-        score = Score(baseline.score)
-        return Answer(self._describe(None), None, at, [score] * count, [[] for _ in range(count)])
+        frame = pl.DataFrame(
+            [pl.Series(name, rows[name], dtype=kind) for name, kind in self._fields.items() if name in rows]
+        )
+        scores = _rows(baseline_scores(self._product, frame))
+        return Answer(self._describe(None), None, at, scores, [[] for _ in scores])
 
     def _describe(self, served: ServedModel | None) -> dict[str, Any]:
         return {"name": self._product.name, "version": served.version} if served else {"name": "baseline"}
@@ -181,17 +186,17 @@ class OnlineReads:
         Once the store does not answer it is left alone for a second: who asks meanwhile need not wait for it too.
         """
         if not self._groups:  # the request alone says everything
-            return FeatureColumns({}, {}, [[] for _ in range(_count(rows))]), ()
-        try:
-            if monotonic() < self._next_try:
-                raise OnlineStoreUnavailableError(f"The online store ({self._kind}) did not answer a moment ago.")
-            return self._store.read({key: rows[key] for key in self._join_keys}, now), ()
-        except OnlineStoreUnavailableError:
-            if monotonic() >= self._next_try:
+            return FeatureColumns({}, {}, [[] for _ in range(row_count(rows))]), ()
+        gone: OnlineStoreUnavailableError | None = None
+        if monotonic() >= self._next_try:
+            try:
+                return self._store.read({key: rows[key] for key in self._join_keys}, now), ()
+            except OnlineStoreUnavailableError as error:
+                gone = error
                 self._next_try = monotonic() + _SECONDS_UNTIL_ANOTHER_TRY
-            if self._required:
-                raise
-            return self._nothing(_count(rows)), (self._kind,)
+        if self._required:
+            raise gone or OnlineStoreUnavailableError(f"The online store ({self._kind}) did not answer a moment ago.")
+        return self._nothing(row_count(rows)), (self._kind,)
 
     def _nothing(self, count: int) -> FeatureColumns:
         views = [group.name for group in self._groups]
@@ -228,11 +233,13 @@ class _RequestFeatures:
 
 
 def _scores(scoring: ScoringModel, matrix: NDArray[np.float64]) -> list[Score]:
-    return list(map(Score, scoring.score_matrix(matrix, threads=1).tolist()))
+    return _rows(scoring.score_matrix(matrix, threads=1))
 
 
-def _count(rows: Columns) -> int:
-    return len(next(iter(rows.values())))
+def _rows(found: Scores) -> list[Score]:
+    if found.lower is None or found.upper is None:
+        return [Score(score) for score in found.score.tolist()]
+    return list(map(Score, found.score.tolist(), found.lower.tolist(), found.upper.tolist()))
 
 
 def build_predictor(project: Project, environment: Environment, product: ModelProduct) -> Predictor:

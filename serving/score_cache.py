@@ -1,4 +1,4 @@
-"""Scores that one model gave lately. A vector of the same bits gets the same score, so a hit is what a call would give."""
+"""Scores that one model gave lately. A vector of the same bits gets the same score: a hit is what a call would give."""
 
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar

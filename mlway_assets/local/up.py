@@ -176,7 +176,7 @@ def _deploy(platform: Platform, manager: ProcessManager, given_up: Event) -> Non
 def served_version(platform: Platform, product: ModelProduct) -> tuple[bool, int | None]:
     """Whether the endpoint answers, and with which version; None is the baseline."""
     try:
-        response = httpx.get(f"{product_url(platform, product)}/model", timeout=5)
+        response = httpx.get(f"{product_url(platform, product)}/ready", timeout=5)
     except httpx.TransportError:
         return False, None
     if response.status_code != httpx.codes.OK:

@@ -36,6 +36,7 @@ class Live:
         self.state = state
         ports = ",".join(f"{name}={number}" for name, number in PORTS.items())
         self.variables = os.environ | {"MLWAY_STATE": str(state), "MLWAY_PORTS": ports}
+        self.client = httpx.Client(timeout=30)
         self.endpoint = f"http://127.0.0.1:{PORTS['serve']}/flight-delay"
 
     def run(self, *words: str, timeout: int = 400) -> subprocess.CompletedProcess[str]:

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from configs.load import load_project
-from serving.messages import Problem, RequestReader
+from serving.messages import RequestReader
+from serving.problems import Problem
 
 PRODUCT = load_project().products["flight_delay"]
 INSTANCE: dict[str, Any] = {
@@ -20,7 +21,7 @@ INSTANCE: dict[str, Any] = {
 
 
 def read(*instances: Any) -> Any:
-    return RequestReader(PRODUCT).read(json.dumps({"instances": instances}).encode())
+    return RequestReader(PRODUCT).read(json.dumps({"instances": instances}).encode()).rows
 
 
 def test_instances_become_columns_with_moments_in_utc() -> None:

@@ -16,7 +16,7 @@ from configs.features import RequestFeatures
 from configs.load import Project, load_project
 from configs.products import ModelProduct
 from serving.online_features import FeatureColumns
-from serving.predictor import Predictor
+from serving.predictor import OnlineReads, Predictor
 from serving.scoring import ModelContract, write_model
 
 REQUEST = RequestFeatures.model_validate(
@@ -45,7 +45,13 @@ def predictor(tmp_path: Path) -> Predictor:
         booster = lightgbm.train({"objective": "binary", "verbosity": -1}, lightgbm.Dataset(values, labels), 20)
         contract = ModelContract(product=product.name, features={"flight_twice": "int64"}, levels={})
         write_model(booster.model_to_string(), contract, tmp_path / product.name / str(version))
-    return Predictor(project, product, str(tmp_path), NoTables(), build_clock(SystemClock(kind="system")))
+    return Predictor(
+        project,
+        product,
+        str(tmp_path),
+        OnlineReads((), NoTables(), "none", required=True),
+        build_clock(SystemClock(kind="system")),
+    )
 
 
 def test_a_product_without_table_groups_answers_from_the_request_alone(predictor: Predictor) -> None:
@@ -55,7 +61,7 @@ def test_a_product_without_table_groups_answers_from_the_request_alone(predictor
     answer = predictor.predict(rows)
     assert answer.model == {"name": "flight_delay", "version": 1}
     assert answer.missing == [[], [], []]
-    assert answer.scores[0] < 0.5 < answer.scores[1] == answer.scores[2]
+    assert answer.scores[0].score < 0.5 < answer.scores[1].score == answer.scores[2].score
 
 
 def test_an_answer_names_the_version_that_gave_it_though_another_one_comes_meanwhile(
@@ -71,5 +77,5 @@ def test_an_answer_names_the_version_that_gave_it_though_another_one_comes_meanw
     monkeypatch.setattr(predictor, "_describe", use_two_first)
     answer = predictor.predict({"flight": [1]})
     assert answer.model["version"] == 1
-    assert answer.scores[0] < 0.5
+    assert answer.scores[0].score < 0.5
     assert predictor.description["version"] == 2
