@@ -32,6 +32,7 @@ import yaml
 from online_read import redis_server
 
 from configs.load import PROJECT_ROOT, configs_folder
+from mlway_assets.local.local_key import local_key
 from mlway_assets.local.paths import local_paths
 from mlway_assets.local.process_manager import ProcessManager, wait_until
 from mlway_assets.local.services import RAY, build_services, prepare
@@ -45,7 +46,6 @@ CONNECTIONS = (1, 8, 32)
 CANDIDATES = 100
 REPLICAS = 2
 ENDPOINT = {"min_replicas": REPLICAS, "max_replicas": REPLICAS, "max_ongoing_requests": 64, "cache_entries": 0}
-ROUNDS = 3
 PEER_PORT = 28100
 PORTS = (
     "serve=28000,dagster=23000,mlflow=25000,ray_dashboard=28265,"
@@ -189,7 +189,7 @@ def load(asked: Contestant, requests: Sequence[bytes], connections: int, seconds
 
 
 def measure(
-    place: Platform, ours: Contestant, noop: Contestant, other: Contestant, seconds: int
+    place: Platform, ours: Contestant, noop: Contestant, other: Contestant, seconds: int, rounds: int
 ) -> dict[tuple[str, str], dict[str, float]]:
     """Medians over the rounds, by who was asked and how."""
     flights = instances(place, 2_000)
@@ -197,7 +197,7 @@ def measure(
     found: dict[tuple[str, str], list[dict[str, float]]] = {}
     declare(place, noop=False)
     print(f"{agree(ours, other, rank):.1%} of 2,000 flights get the same score from both", flush=True)
-    for number in range(ROUNDS + 1):  # the first warms up
+    for number in range(rounds + 1):  # the first warms up
         declare(place, noop=False)
         for asked in (ours, other) if number % 2 else (other, ours):
             for connections in CONNECTIONS:
@@ -231,6 +231,7 @@ def main() -> None:
     """See the module."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--folder", type=Path, help="where the platform is kept for the next run")
+    arguments.add_argument("--rounds", type=int, default=3, help="counted rounds (default: 3)")
     arguments.add_argument("--seconds", type=int, default=8, help="length of one load (default: 8)")
     chosen = arguments.parse_args()
     if shutil.which("wrk") is None:
@@ -242,9 +243,9 @@ def main() -> None:
         place = stack.enter_context(platform(folder, redis))
         url = product_url(place, place.project.products[PRODUCT])
         other = stack.enter_context(peer())
-        ours = Contestant("ours", f"{url}/predict", {})
+        ours = Contestant("ours", f"{url}/predict", {"Authorization": f"Bearer {local_key(place.environment)}"})
         noop = Contestant("noop", url.removesuffix("/flight-delay") + "/noop", {})
-        report(measure(place, ours, noop, other, chosen.seconds))
+        report(measure(place, ours, noop, other, chosen.seconds, chosen.rounds))
 
 
 if __name__ == "__main__":
