@@ -18,7 +18,7 @@ from configs.load import Project
 from configs.products import ModelProduct
 from feature_repo.column_types import POLARS_TYPES
 from feature_repo.online_layout import OnlineStoreUnavailableError, epoch_microseconds
-from feature_repo.request_features import request_features
+from feature_repo.request_rows import RequestRows
 from serving.baseline import baseline_scores
 from serving.online_features import FeatureColumns, OnlineFeatures, build_online_features
 from serving.online_views import row_count
@@ -208,28 +208,27 @@ class OnlineReads:
 
 
 class _RequestFeatures:
-    """Computes a product's request features, from a frame of just the columns that they use."""
+    """Computes a product's request features."""
 
     def __init__(
         self, groups: Sequence[RequestFeatures], tables: Sequence[TableFeatures], product: ModelProduct
     ) -> None:
-        self._groups = groups
-        used = {name for group in groups for names in group.uses.values() for name in names}
-        kinds = product.population.request
-        self._fields = {name: POLARS_TYPES[kinds[name]] for group in groups for name in group.fields}
-        self._used = {
-            name: POLARS_TYPES[kind] for group in tables for name, kind in group.types.items() if name in used
-        }
+        known = {name: kind for table in tables for name, kind in table.types.items()} | product.population.request
+        self._groups = [
+            RequestRows(group, {name: known[name] for name in (*group.fields, *_used(group))}) for group in groups
+        ]
 
     def values(self, rows: Columns, read: FeatureColumns) -> dict[str, list[Any]]:
         """The request features of each row."""
-        columns = [pl.Series(name, rows[name], dtype=kind) for name, kind in self._fields.items()]
-        columns += [pl.Series(name, read.values[name], dtype=kind) for name, kind in self._used.items()]
-        frame = pl.DataFrame(columns)
+        columns = {**read.values, **rows}
         computed: dict[str, list[Any]] = {}
         for group in self._groups:
-            computed |= {column.name: column.to_list() for column in request_features(group, frame).iter_columns()}
+            computed |= group.values(columns)
         return computed
+
+
+def _used(group: RequestFeatures) -> list[str]:
+    return [name for names in group.uses.values() for name in names]
 
 
 def _scores(scoring: ScoringModel, matrix: NDArray[np.float64]) -> list[Score]:
