@@ -11,6 +11,7 @@ from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pyarrow import ArrowException
 from sqlalchemy import BigInteger, Column, Float, MetaData, String, Table, Text, create_engine, inspect, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
@@ -131,7 +132,7 @@ class KeyStore:
         try:
             with self._engine.begin() as connection:
                 yield connection
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, ArrowException, OSError) as error:  # the last two from rows that fail on the way
             place = self._url.render_as_string(hide_password=True)
             raise KeyStoreError(
                 f"The store of keys, {place}, does not answer: {type(error).__name__}.\n"

@@ -52,6 +52,11 @@ class KeyRing:
         """End the thread."""
         self._poller.close()
 
+    @property
+    def age_seconds(self) -> float:
+        """How old the snapshot is; infinite before the first."""
+        return self._monotonic() - (self._good_until - self._policy.stale_seconds)
+
     def refresh(self) -> float:
         """Read the keys; what cannot be read leaves the last snapshot. Gives the seconds until the next time."""
         began = self._monotonic()
