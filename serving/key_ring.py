@@ -40,6 +40,7 @@ class KeyRing:
         self._store, self._policy = store, policy
         self._monotonic, self._wall_clock = monotonic, wall_clock
         self._keys: dict[str, _HeldKey] = {}
+        self._records: dict[str, KeyRecord] = {}
         self._good_until = float("-inf")
         self._is_failing = False
         self._poller = Poller("mlway-keys", self.refresh)
@@ -67,7 +68,9 @@ class KeyRing:
                 logger.error("%s", error)  # noqa: TRY400 - our own error, no trace
             self._is_failing = True
         else:
-            self._keys = {key_id: self._hold(record) for key_id, record in records.items()}
+            if records is not self._records:
+                self._keys = {key_id: self._hold(record) for key_id, record in records.items()}
+                self._records = records
             self._good_until = began + self._policy.stale_seconds
             self._is_failing = False
         return self._policy.refresh_seconds
