@@ -39,6 +39,13 @@ def test_what_costs_more_than_the_burst_waits_for_a_full_bucket_and_leaves_a_deb
     assert bucket.take(25) == 0
 
 
+def test_what_costs_nothing_is_never_refused() -> None:
+    bucket = TokenBucket(10, 5, StandingClock())
+    bucket.take(25)
+    assert bucket.take(0) == 0
+    assert bucket.take(1) == pytest.approx(2.1)
+
+
 @given(
     st.floats(0.01, 1_000),
     st.integers(1, 50),
