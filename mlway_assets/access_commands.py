@@ -143,7 +143,10 @@ def _table(records: "list[KeyRecord]", now: float) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("id", "name", "scopes", "created", "expires", "state", "rate", title="Keys")
+    table = Table(title="Keys")
+    table.add_column("id", min_width=16)  # whole, in the narrowest terminal: it is what `revoke` takes
+    for heading in ("name", "scopes", "created", "expires", "state", "rate"):
+        table.add_column(heading, overflow="fold")
     for record in records:
         rate = f"{record.rate.requests_per_second:g}/s, {record.rate.burst} at once" if record.rate else "no limit"
         expires = _moment(record.expires_at) or "never"

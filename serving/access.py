@@ -56,9 +56,15 @@ class Access:
         if self._tokens:
             self._tokens.close()
 
+    @property
+    def key_age_seconds(self) -> float:
+        """How long ago the keys were last read, for a metric: `access.stale_seconds` later nobody is let in."""
+        return self._keys.age_seconds
+
     def admit(self, authorization: str | None, api_key: str | None, product: str, action: str, cost: int = 1) -> Caller:
         """Who asks, when it may do `action` with `product`, for `cost` of its rate: one for a request, or for a row.
 
+        A further question about a request that was admitted costs 0.
         `authorization` and `api_key` are the values of the headers Authorization and X-API-Key. Raises AccessError.
         """
         if authorization is None and api_key is None:

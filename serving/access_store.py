@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
+from pyarrow import ArrowException
 from sqlalchemy import BigInteger, Column, Float, MetaData, String, Table, Text, create_engine, inspect, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
@@ -58,7 +60,8 @@ class KeyStore:
     def __init__(self, url: "URL", timeout_seconds: float = 5) -> None:
         self._url = url
         self._engine = _engine(url, timeout_seconds)
-        self._seen: dict[Any, KeyRecord] = {}
+        self._seen_rows: Sequence[Any] = ()
+        self._seen: dict[str, KeyRecord] = {}
         self._file = Path(url.database or "") if self._engine.dialect.name == "sqlite" else None
 
     def create(
@@ -110,19 +113,21 @@ class KeyStore:
         return _record(row._asdict())
 
     def snapshot(self) -> dict[str, KeyRecord]:
-        """Every key that is not revoked, by id. Of a row that was seen before it is the same object.
+        """Every key that is not revoked, by id. What was seen before is the same object, the whole or a record.
 
         Only reads: replicas need no right to write. Raises KeyStoreError.
         """
         with self._connect(makes_file=False) as connection:
-            rows = connection.execute(select(_KEYS).where(_KEYS.c.revoked_at.is_(None))).all()
-        seen = self._seen
-        self._seen = {row: seen.get(row) or _record(row._asdict()) for row in rows}
-        return {record.id: record for record in self._seen.values()}
+            rows = connection.execute(select(_KEYS).where(_KEYS.c.revoked_at.is_(None)).order_by(_KEYS.c.id)).all()
+        if rows != self._seen_rows:
+            known = dict(zip(self._seen_rows, self._seen.values(), strict=True))
+            self._seen = {row.id: known.get(row) or _record(row._asdict()) for row in rows}
+            self._seen_rows = rows
+        return self._seen
 
     @contextmanager
     def _connect(self, *, makes_file: bool) -> "Iterator[Connection]":
-        """A transaction. The database's own words may hold its address, so none of them are repeated."""
+        """A transaction."""
         if self._file is not None and makes_file:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             self._file.touch(mode=0o600)  # who writes it can let anybody in
@@ -131,10 +136,10 @@ class KeyStore:
         try:
             with self._engine.begin() as connection:
                 yield connection
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, ArrowException, OSError) as error:  # the last two from rows that fail on the way
             place = self._url.render_as_string(hide_password=True)
             raise KeyStoreError(
-                f"The store of keys, {place}, does not answer: {type(error).__name__}.\n"
+                f"The store of keys, {place}, does not answer: {_words(error, self._url)}.\n"
                 "Hint: check `access.database` of the environment, the database, and its table mlway_api_keys."
             ) from None
 
@@ -164,6 +169,15 @@ def _engine(url: "URL", timeout_seconds: float) -> "Engine":
         "pool_pre_ping": True,
     }
     return create_engine(url.set(drivername=driver), hide_parameters=True, **options)
+
+
+def _words(error: Exception, url: "URL") -> str:
+    """What the database says, in a line, without the password: drivers repeat the address that they were given."""
+    line = (str(getattr(error, "orig", None) or error).strip() or type(error).__name__).splitlines()[0]
+    password = str(url.password or "")
+    for secret in filter(None, (password, quote(password, safe=""))):
+        line = line.replace(secret, "***")
+    return "".join(sign if sign.isprintable() else "?" for sign in line)
 
 
 def _check_request(name: str, scopes: Sequence[str]) -> None:

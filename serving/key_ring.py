@@ -40,6 +40,7 @@ class KeyRing:
         self._store, self._policy = store, policy
         self._monotonic, self._wall_clock = monotonic, wall_clock
         self._keys: dict[str, _HeldKey] = {}
+        self._records: dict[str, KeyRecord] = {}
         self._good_until = float("-inf")
         self._is_failing = False
         self._poller = Poller("mlway-keys", self.refresh)
@@ -52,6 +53,11 @@ class KeyRing:
         """End the thread."""
         self._poller.close()
 
+    @property
+    def age_seconds(self) -> float:
+        """How old the snapshot is; infinite before the first."""
+        return self._monotonic() - (self._good_until - self._policy.stale_seconds)
+
     def refresh(self) -> float:
         """Read the keys; what cannot be read leaves the last snapshot. Gives the seconds until the next time."""
         began = self._monotonic()
@@ -62,7 +68,9 @@ class KeyRing:
                 logger.error("%s", error)  # noqa: TRY400 - our own error, no trace
             self._is_failing = True
         else:
-            self._keys = {key_id: self._hold(record) for key_id, record in records.items()}
+            if records is not self._records:
+                self._keys = {key_id: self._hold(record) for key_id, record in records.items()}
+                self._records = records
             self._good_until = began + self._policy.stale_seconds
             self._is_failing = False
         return self._policy.refresh_seconds

@@ -1,7 +1,10 @@
 """Do a job again and again beside the event loop, so that no request waits for a database or another service."""
 
+import logging
 import threading
 from collections.abc import Callable
+
+logger = logging.getLogger("ray.serve")
 
 
 class Poller:
@@ -35,4 +38,9 @@ class Poller:
             self._woken.clear()
             if self._is_closed:
                 return
-            self._seconds = self._job()
+            try:
+                self._seconds = self._job()
+            except Exception:
+                # The edge of the thread: a bug is logged with its trace. Were the thread to end, nothing would be read
+                # any more, not even once the cause is gone; meanwhile what was read last grows stale, as it must.
+                logger.exception("%s failed", self._thread.name)

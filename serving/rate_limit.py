@@ -23,7 +23,12 @@ class TokenBucket:
         self._lock = threading.Lock()
 
     def take(self, cost: int) -> float:
-        """Take `cost` tokens and give 0; or take none, and give the seconds until there are enough."""
+        """Take `cost` tokens and give 0; or take none, and give the seconds until there are enough.
+
+        What costs nothing is never refused, not even of a bucket in debt.
+        """
+        if cost <= 0:
+            return 0.0
         with self._lock:
             now = self._clock()
             self._tokens = min(self._burst, self._tokens + (now - self._seen_at) * self._per_second)

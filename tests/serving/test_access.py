@@ -206,6 +206,7 @@ def test_while_the_store_is_gone_the_last_keys_count_until_they_are_stale(
         guard.keys.refresh()
         guard.admit(key)
     assert len(caplog.records) == 1  # said once, not every two seconds
+    assert guard.access.key_age_seconds == 300
     guard.monotonic.at += 0.1
     with pytest.raises(AccessUnavailableError) as caught:
         guard.admit(key)

@@ -115,7 +115,7 @@ def test_reading_makes_no_file(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_database_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "access.db").write_bytes(b"not a database" * 100)
-    with pytest.raises(KeyStoreError, match="does not answer: DatabaseError"):
+    with pytest.raises(KeyStoreError, match="does not answer: file is not a database"):
         KeyStore(make_url(f"sqlite:///{tmp_path}/access.db")).snapshot()
 
 
@@ -124,7 +124,7 @@ def test_a_locked_file_is_an_error_and_answers_again_afterwards(tmp_path: Path) 
     record, _ = store.create("one", SCOPES)
     with closing(sqlite3.connect(tmp_path / "access.db")) as other:
         other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(KeyStoreError, match="OperationalError"):
+        with pytest.raises(KeyStoreError, match="does not answer: database is locked"):
             store.snapshot()
         other.rollback()
     assert list(store.snapshot()) == [record.id]
@@ -166,22 +166,28 @@ def test_a_replica_needs_no_right_to_write(postgresql_server: PostgresqlServer) 
     try:
         store = KeyStore(make_url(postgresql_server.uri).set(username="replica"))
         assert list(store.snapshot()) == [record.id]
-        with pytest.raises(KeyStoreError, match="ProgrammingError"):
+        with pytest.raises(KeyStoreError, match="permission denied for table mlway_api_keys"):
             store.create("two", SCOPES)
     finally:
         postgresql_server.execute("DROP OWNED BY replica", "DROP ROLE replica")
 
 
-def test_the_password_comes_from_its_secret_and_is_never_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    address = "postgresql://clerk@/keys?host=/nowhere"
+@pytest.mark.parametrize(
+    "password", ["hunter2", "hun/ter2", "hun@ter2", "hun%ter2", "hun:ter2", "[hunter2", "hun ter2"]
+)
+@pytest.mark.parametrize("rest", ["/keys?host=/nowhere", "127.0.0.1:1/keys", "127.0.0.1:1/keys?nonsense=1"])
+def test_the_password_comes_from_its_secret_and_is_never_said(
+    monkeypatch: pytest.MonkeyPatch, password: str, rest: str
+) -> None:
+    address = f"postgresql://clerk@{rest}"
     environment = load_environment("local")
     access = environment.access.model_copy(update={"database": address, "password_secret": "KEYS_PASSWORD"})
     environment = environment.model_copy(update={"access": access})
-    monkeypatch.setenv("KEYS_PASSWORD", "hun/t@er2")
+    monkeypatch.setenv("KEYS_PASSWORD", password)
     with pytest.raises(KeyStoreError) as caught:
         open_key_store(environment).snapshot()
     assert "clerk" in str(caught.value)
-    assert "hun" not in str(caught.value)
+    assert not any(piece in str(caught.value) for piece in re.findall(r"\w{3,}", password))
 
 
 @pytest.mark.parametrize("address", ["postgresql+nosuch://h/d", "postgresql://h:port/d", "postgresql+psycopg://h/d"])

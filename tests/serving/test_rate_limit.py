@@ -1,6 +1,8 @@
 """Token buckets, by a clock that the test moves."""
 
+import sys
 import threading
+from collections.abc import Iterator
 
 import pytest
 from access_support import StandingClock
@@ -37,6 +39,13 @@ def test_what_costs_more_than_the_burst_waits_for_a_full_bucket_and_leaves_a_deb
     assert bucket.take(25) == 0
 
 
+def test_what_costs_nothing_is_never_refused() -> None:
+    bucket = TokenBucket(10, 5, StandingClock())
+    bucket.take(25)
+    assert bucket.take(0) == 0
+    assert bucket.take(1) == pytest.approx(2.1)
+
+
 @given(
     st.floats(0.01, 1_000),
     st.integers(1, 50),
@@ -59,18 +68,27 @@ def test_over_any_time_no_more_is_let_in_than_the_burst_and_the_rate(
         assert admitted <= burst + per_second * clock.at + debt + 1e-3
 
 
+@pytest.fixture
+def _threads_that_change_often() -> Iterator[None]:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.mark.usefixtures("_threads_that_change_often")
 def test_threads_that_ask_at_once_get_no_more_than_one() -> None:
-    bucket, got = TokenBucket(1, 100, StandingClock()), []
+    bucket, got = TokenBucket(1, 2_000, StandingClock()), []
 
     def ask() -> None:
-        got.extend(bucket.take(1) == 0 for _ in range(100))
+        got.extend(bucket.take(1) == 0 for _ in range(1_000))
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sum(got) == 100
+    assert sum(got) == 2_000
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.001, "1"), (1.0, "1"), (1.001, "2"), (60, "60")])
