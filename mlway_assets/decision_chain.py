@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from configs.schema import Frozen
 from mlway_assets.decision_table import LAYER, table_name
-from mlway_assets.lake import Commit, Lake
+from mlway_assets.lake import Commit, ConcurrentWriteError, Lake
 from serving.decision_records import GENESIS, DecisionLogError
 from serving.decision_segments import ChainError, Line, SegmentContent, SegmentFile
 
@@ -71,13 +71,18 @@ class LakeRecord(Frozen):
 
 
 def read_lake_record(lake: Lake, product: str) -> tuple[LakeRecord, int | None]:
-    """The newest record, and the table's version; an empty one and None before the first. Raises DecisionLogError."""
+    """The newest record, and the table's version; an empty one and None before the first.
+
+    Raises DecisionLogError, and ConcurrentWriteError while another is written.
+    """
     table = table_name(product)
     if not lake.exists(LAYER, table):
         return LakeRecord(), None
     version = lake.version(LAYER, table)
     found = lake.newest_recorded(LAYER, table, RECORD) or _search(lake.commits(LAYER, table))
-    if found is None or found.version > version:
+    if found is not None and found.version > version:
+        raise ConcurrentWriteError(f"{LAYER}/{table}")
+    if found is None:
         raise DecisionLogError(
             f"No version of {LAYER}/{table} in the lake says which decisions it holds.\n"
             "Hint: the table is the decision log's own; restore its Delta log, or move the table away."

@@ -40,3 +40,27 @@ def verify_log(
                     console.print("  " + escape(str(problem).splitlines()[0]), highlight=False, soft_wrap=True)
         if any(log.problems for log in logs):
             raise typer.Exit(1)
+
+
+def explain_decision(
+    identity: Annotated[str, typer.Argument(metavar="ID[.ROW]", help="As the answer gave it; one row of it: ID.0")],
+    environment: EnvironmentOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one object.")] = False,
+) -> None:
+    """Compute a decision again, from the log and from the lake; ends with status 1 where the log has another score."""
+    with clear_errors():
+        choose(environment)
+        with errors.status("Looking it up ..."):
+            from mlway_assets.decision_explanation import explain_decision as explain
+            from mlway_assets.resources import open_platform
+
+            explanation = explain(identity, open_platform())
+        from mlway_assets.decision_report import explanation_json, explanation_parts
+
+        if as_json:
+            typer.echo(json.dumps(explanation_json(explanation)))
+        else:
+            for part in explanation_parts(explanation):
+                console.print(part, highlight=False, soft_wrap=isinstance(part, str))
+        if not explanation.is_equal:
+            raise typer.Exit(1)

@@ -64,7 +64,7 @@ def compact_decisions(product: ModelProduct, platform: Platform, now: datetime) 
 
     Segments that are still written are taken up to their last whole line. A record that does not follow from the one
     before it, and those behind it, are left out and named in `broken`. Without new records nothing is written. Raises
-    ConcurrentWriteError, DecisionLogError.
+    ConcurrentWriteError, ChangedTypesError, DecisionLogError.
     """
     done, folder = Compaction(), platform.environment.decisions_folder
     found = list_segments(folder, product.name)

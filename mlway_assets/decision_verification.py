@@ -81,16 +81,21 @@ def log_bytes(platform: Platform, products: list[str]) -> int:
 
 def verify_log(product: str, platform: Platform, on_bytes: OnBytes = lambda _: None) -> VerifiedLog:
     """Check every line of a product's segments. Raises DecisionLogError where the lake's record cannot be read."""
-    lake = platform.lake
-    record, _ = read_lake_record(lake, product)
+    while True:
+        record, version = read_lake_record(platform.lake, product)
+        log = _verify(product, platform, record, on_bytes)
+        # What a compaction deletes meanwhile is not missing: it has told the lake before.
+        if not log.problems or read_lake_record(platform.lake, product)[1] == version:
+            return log
+
+
+def _verify(product: str, platform: Platform, record: LakeRecord, on_bytes: OnBytes) -> VerifiedLog:
     found = list_segments(platform.environment.decisions_folder, product)
     segments = [segment for segment in found if record.keeps(segment)]
     log = VerifiedLog(product, len(segments), in_lake=len(record.segments))
     problems = [*missing_segments(segments, record), *_problems(segments, record, log, on_bytes)]
-    log.problems = sorted(
-        (_named(problem, product, lake, segments) for problem in problems),
-        key=lambda error: (error.segment, error.line),
-    )
+    named = (_named(problem, product, platform.lake, segments) for problem in problems)
+    log.problems = sorted(named, key=lambda error: (error.segment, error.line))
     return log
 
 
@@ -100,13 +105,17 @@ def _problems(
     for replica, found in by_replica(segments):
         before: Ending | None = first_ending(record, replica)
         for segment in found:
-            content = SegmentContent(segment)
             try:
+                content = SegmentContent(segment)
                 before = _check(content, before or _as_stated(content), record, log)
             except ChainError as error:
                 yield error
                 before = None  # what follows is held against what it says of itself
-            on_bytes(content.size)
+            except FileNotFoundError:
+                yield ChainError(segment.name, 1, "missing", "The segment's file is gone.")
+                before = None
+            else:
+                on_bytes(content.size)
 
 
 def _check(content: SegmentContent, before: Ending, record: LakeRecord, log: VerifiedLog) -> Ending:

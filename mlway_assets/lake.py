@@ -40,6 +40,17 @@ class ChangedColumnsError(MlwayError):
         )
 
 
+class ChangedTypesError(MlwayError):
+    """Rows that are to be added have columns of other types than the table."""
+
+    def __init__(self, table: str, changed: Sequence[str]) -> None:
+        super().__init__(
+            f"{table} has columns of other types than the rows to be added: {', '.join(changed)}. "
+            "Nothing was written.\n"
+            "Hint: what has changed its type is something else: declare it under another name."
+        )
+
+
 class ConcurrentWriteError(MlwayError):
     """Another process has added to a table in the meantime. Nothing was written."""
 
@@ -155,7 +166,7 @@ class Lake:
         """Add rows, perhaps none, with a record of them, to `after`, the version in which the former record was read.
 
         After None the table begins. Columns may be added; where a row lacks one it is null. Returns the new version.
-        Raises ConcurrentWriteError when another record was written since, ChangedColumnsError.
+        Raises ConcurrentWriteError when another record was written since, ChangedTypesError.
         """
         opened = None if after is None else self._open(layer, table, after)
         if opened is not None:
@@ -188,8 +199,7 @@ class Lake:
         after = {field.name: field.type for field in Schema.from_arrow(_arrow(frame).schema).fields}
         changed = sorted(name for name in before.keys() & after.keys() if before[name] != after[name])
         if changed:
-            days = sorted({str(next(iter(part.values()))) for part in opened.partitions()})
-            raise ChangedColumnsError(table, changed, days or ["none"])
+            raise ChangedTypesError(table, changed)
 
     def _begins_anew(self, layer: str, table: str, frame: pl.DataFrame, days: Sequence[date], column: str) -> bool:
         """Whether the columns change, which they may when every day is replaced."""

@@ -1,8 +1,8 @@
 """What of a decision is personal data, and how the decision log hides it: left out, or as a keyed hash.
 
-Personal are, as declared: features tagged `pii`, or of a group that is; the join keys of a group with such a feature,
-since they say of whom it tells; the fields and features that a request group tagged `pii` reads; `request_pii` of the
-product. A feature that is computed from any of these is personal too.
+Hidden are, as declared: features tagged `pii`, or of a group that is; the join keys of a group with such a feature,
+since they say of whom it tells; `request_pii` of the product; request features that are computed from any of these; and
+what a tagged request feature is computed from, since the log would give it away.
 """
 
 import hmac
@@ -80,23 +80,19 @@ def build_privacy(project: Project, product: ModelProduct, decisions: Decisions)
 
 
 def personal_data(project: Project, product: ModelProduct) -> tuple[frozenset[str], frozenset[str]]:
-    """The request's fields, and the features of the product's groups, that are personal data."""
+    """The request's fields, and the features of the product's groups, that the log hides."""
     fields, features = set(product.population.request_pii), set[str]()
     for group in project.table_groups(product):
         if tagged := _tagged(group):
             features |= tagged
             fields |= group.join_keys.keys()
-    request_groups = project.request_groups(product)
-    for asked in request_groups:
-        if PII in asked.tags:
-            fields |= asked.fields.keys()
-            features |= {name for names in asked.uses.values() for name in names}
-        for name in _tagged(asked):
-            fields |= _read_by(asked, name) & asked.fields.keys()
-            features |= {name} | _read_by(asked, name) - asked.fields.keys()
-    for asked in request_groups:
-        features |= {name for name in asked.features if _read_by(asked, name) & (fields | features)}
-    return frozenset(fields), frozenset(features)
+    personal, inputs = fields | features, set[str]()
+    for asked in project.request_groups(product):
+        tagged = _tagged(asked)
+        features |= {name for name in asked.features if name in tagged or _read_by(asked, name) & personal}
+        inputs |= {read for name in tagged for read in _read_by(asked, name)}
+    request = product.population.request.keys()
+    return frozenset(fields | (inputs & request)), frozenset(features | (inputs - request))
 
 
 def _tagged(group: FeatureGroup) -> set[str]:

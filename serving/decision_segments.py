@@ -204,6 +204,8 @@ class SegmentContent:
         found = stated.get("line")
         later = [_stated(text).get("line") for text in self._lines[number:]]
         if isinstance(found, int) and found != number:
+            if 0 < found < number and self._lines[found - 1] == self._lines[number - 1]:
+                return ChainError(self.segment.name, number, "additional", f"It repeats line {found}.", decision)
             if number in later:
                 detail = f"Line {found} stands where line {number} was written."
                 return ChainError(self.segment.name, number, "reordered", detail, decision)

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from configs.load import load_project
+from configs.environments import Environment
+from configs.load import PROJECT_ROOT, load_environment, load_project
 from configs.products import ModelProduct
 from serving.decision_log import Decision, DecisionLog, new_decision_id
 from serving.decision_segments import LoggedRecord, SegmentContent, list_segments
@@ -62,6 +63,15 @@ def baseline(**changes: Any) -> Decision:
     """An answer of the baseline, which sees no features."""
     model = {"model": {"name": "baseline"}, "digest": None, "features": (), "vectors": [[]], "ages": {}}
     return decision(**(model | {"missing": [[]]} | changes))
+
+
+def log_environment(state: Path, **decisions: Any) -> Environment:
+    """The local environment with lake and decision log in `state`; `decisions` are settings of the log."""
+    found = load_environment("local", PROJECT_ROOT / "configs")
+    declared = {"folder": str(state / "decisions")} | decisions
+    lake = found.lake.model_copy(update={"uri": str(state / "lake")})
+    changed = {"state": state, "lake": lake, "decisions": found.decisions.model_copy(update=declared)}
+    return found.model_copy(update=changed)
 
 
 def write_log(folder: Path, count: int, replica: str = "r1", segment_bytes: int = 16_000_000) -> list[Decision]:

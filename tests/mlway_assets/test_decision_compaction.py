@@ -19,13 +19,13 @@ from decision_support import (
     decision,
     flip_byte,
     lines_of,
+    log_environment,
     product,
     rewrite,
     write_log,
 )
 
-from configs.environments import Environment
-from configs.load import PROJECT_ROOT, load_environment, load_project
+from configs.load import PROJECT_ROOT, load_project
 from mlway_assets.decision_compaction import Compaction, compact_decisions
 from mlway_assets.decision_table import table_columns, table_name
 from mlway_assets.decision_verification import verify_log
@@ -38,17 +38,9 @@ TABLE = table_name(PRODUCT)
 LATER = datetime.now(UTC) + timedelta(days=400)
 
 
-def environment(state: Path, **decisions: Any) -> Environment:
-    found = load_environment("local", PROJECT_ROOT / "configs")
-    declared = {"folder": str(state / "decisions")} | decisions
-    lake = found.lake.model_copy(update={"uri": str(state / "lake")})
-    changed = {"state": state, "lake": lake, "decisions": found.decisions.model_copy(update=declared)}
-    return found.model_copy(update=changed)
-
-
 @pytest.fixture
 def platform(tmp_path: Path) -> Platform:
-    return Platform(load_project(PROJECT_ROOT / "configs"), environment(tmp_path))
+    return Platform(load_project(PROJECT_ROOT / "configs"), log_environment(tmp_path))
 
 
 @pytest.fixture
@@ -177,7 +169,7 @@ def test_without_retention_segments_stay(platform: Platform, folder: Path) -> No
 
 
 def test_retention_deletes_old_whole_segments_and_the_chain_goes_on(tmp_path: Path) -> None:
-    platform = Platform(load_project(PROJECT_ROOT / "configs"), environment(tmp_path, retention_days=30))
+    platform = Platform(load_project(PROJECT_ROOT / "configs"), log_environment(tmp_path, retention_days=30))
     folder = platform.environment.decisions_folder
     made = write_log(folder, 30, segment_bytes=5_000)
     segments = [segment.name for segment in list_segments(folder, PRODUCT)]
@@ -193,7 +185,7 @@ def test_retention_deletes_old_whole_segments_and_the_chain_goes_on(tmp_path: Pa
 
 
 def test_retention_leaves_a_segment_that_is_still_written(tmp_path: Path) -> None:
-    platform = Platform(load_project(PROJECT_ROOT / "configs"), environment(tmp_path, retention_days=0))
+    platform = Platform(load_project(PROJECT_ROOT / "configs"), log_environment(tmp_path, retention_days=0))
     log = DecisionLog(platform.environment.decisions_folder, product(), "r1")
     log.append(decision())
     assert compact(platform).deleted == []
@@ -202,7 +194,7 @@ def test_retention_leaves_a_segment_that_is_still_written(tmp_path: Path) -> Non
 
 
 def test_a_deletion_that_was_cut_off_is_completed(tmp_path: Path) -> None:
-    platform = Platform(load_project(PROJECT_ROOT / "configs"), environment(tmp_path, retention_days=30))
+    platform = Platform(load_project(PROJECT_ROOT / "configs"), log_environment(tmp_path, retention_days=30))
     folder = platform.environment.decisions_folder
     write_log(folder, 10, segment_bytes=5_000)
     segments = [segment.name for segment in list_segments(folder, PRODUCT)]
@@ -219,7 +211,8 @@ import os, signal, sys
 from pathlib import Path
 import deltalake
 import mlway_assets.lake as lake
-from test_decision_compaction import compact, environment
+from datetime import UTC, datetime
+from decision_support import log_environment, product
 from configs.load import load_project
 from mlway_assets.resources import Platform
 
@@ -231,16 +224,16 @@ def killed(*arguments, **named):
     os.kill(os.getpid(), signal.SIGKILL)
 
 lake.write_deltalake = killed
-compact(Platform(load_project(), environment(Path(sys.argv[1]))))
+from mlway_assets.decision_compaction import compact_decisions
+compact_decisions(product(), Platform(load_project(), log_environment(Path(sys.argv[1]))), datetime.now(UTC))
 """
 
 
 @pytest.mark.parametrize("moment", ["before", "behind"])
 def test_a_compaction_killed_around_its_commit_loses_and_repeats_nothing(moment: str, tmp_path: Path) -> None:
-    platform = Platform(load_project(PROJECT_ROOT / "configs"), environment(tmp_path))
+    platform = Platform(load_project(PROJECT_ROOT / "configs"), log_environment(tmp_path))
     made = write_log(platform.environment.decisions_folder, 20, segment_bytes=5_000)
-    here = Path(__file__).parent
-    paths = {**os.environ, "PYTHONPATH": f"{here}:{here.parent}:{PROJECT_ROOT}"}
+    paths = {**os.environ, "PYTHONPATH": f"{Path(__file__).parent.parent}:{PROJECT_ROOT}"}
     command = [sys.executable, "-c", KILLED, str(tmp_path), moment]
     done = subprocess.run(command, env=paths, check=False, timeout=60, capture_output=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
