@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AwareDatetime, Field, model_validator
 
 from configs.schema import Frozen, Name, SecretName
+from configs.telemetry import Telemetry
 
 
 class SystemClock(Frozen):
@@ -146,3 +147,4 @@ class Environment(Frozen):
     ports: Ports = Ports()
     ray: RayCluster = RayCluster()
     promotion: Promotion
+    telemetry: Telemetry = Telemetry()
