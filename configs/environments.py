@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import AwareDatetime, Field, field_validator, model_validator
 
 from configs.schema import Frozen, Name, SecretName
+from configs.telemetry import Telemetry
 
 
 class SystemClock(Frozen):
@@ -242,6 +243,7 @@ class Environment(Frozen):
     promotion: Promotion
     access: EndpointAccess = EndpointAccess()
     decisions: Decisions = Decisions()
+    telemetry: Telemetry = Telemetry()
 
     @property
     def access_database(self) -> str:
