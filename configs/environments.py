@@ -146,3 +146,6 @@ class Environment(Frozen):
     ports: Ports = Ports()
     ray: RayCluster = RayCluster()
     promotion: Promotion
+    first_product: Name | None = Field(
+        default=None, description="What `mlway up` trains and asks before the others; left out, the first by name."
+    )
