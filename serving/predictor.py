@@ -1,11 +1,10 @@
 """From a request's rows to an answer: read features, add request features, score. No HTTP and no Ray here."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from time import monotonic, perf_counter
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,7 +71,7 @@ class Answer:
     """Parts of the platform that were not there to be asked."""
     hits: Sequence[bool] = ()
     """Which rows' scores were remembered."""
-    seconds: Mapping[str, float] = MappingProxyType({})
+    seconds: Mapping[str, float] = field(default_factory=dict)
     """How long the whole batch took, by stage: features, score."""
     scoring: ScoringModel | None = None
     """The model itself, for who wants to know why; None is the baseline."""
