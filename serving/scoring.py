@@ -130,8 +130,12 @@ class ScoringModel:
         score, *ends = (part.predict(matrix, threads) for part in self._parts)
         if not ends:
             return Scores(score)
-        three = np.stack([score, *ends])
-        return Scores(score, three.min(axis=0), three.max(axis=0))
+        lower, upper = ends
+        return Scores(
+            score,
+            lower=np.minimum(np.minimum(lower, upper), score),
+            upper=np.maximum(np.maximum(lower, upper), score),
+        )
 
     def contributions(self, matrix: NDArray[np.float64], threads: int = 1) -> NDArray[np.float64]:
         """What each feature added to the raw main score (SHAP values), and last the bias: rows by features + 1.

@@ -18,6 +18,7 @@ from mlway_assets.compute.measurement import measure
 from mlway_assets.compute.population import QUERY, part_of
 from mlway_assets.local.graph import RunError, plan, run_jobs
 from mlway_assets.models import GateError, register_candidate
+from mlway_assets.registry import DIGEST_TAG
 from mlway_assets.resources import Platform
 from mlway_assets.training_sets import LAYER
 from serving.predictor import build_predictor
@@ -154,6 +155,17 @@ def test_a_candidate_outside_the_gate_is_never_registered_and_the_other_products
         register_candidate(
             strict.project.products[name], strict, event.asset_materialization.metadata["mlflow_run_id"].value
         )
+
+
+@pytest.mark.parametrize("name", PRODUCTS[1:])
+def test_two_trainings_on_the_same_data_give_the_same_files(
+    name: str, copied: tuple[Platform, dg.DagsterInstance]
+) -> None:
+    platform, instance = copied
+    run_jobs(platform, instance, plan(platform, ["train"], products=[name]), lambda *_: None)
+    versions = platform.registry.client.search_model_versions(f"name='{name}'")
+    assert len(versions) == 2
+    assert len({version.tags[DIGEST_TAG] for version in versions}) == 1
 
 
 @pytest.mark.parametrize("file", BOUND_FILES)
