@@ -17,6 +17,8 @@ from configs.errors import MlwayError
 from configs.load import PROJECT_ROOT, Project, configs_folder
 
 REQUEST_TIMEOUT_SECONDS = 30
+GATEWAY = "mlway-gateway"
+"""The application of the standard protocols. No product can be called so: a product's name has no hyphen."""
 _CODE_PACKAGES = ("configs", "feature_repo", "serving")
 
 
@@ -59,6 +61,14 @@ def serve_config(
                 "deployments": [{"name": name, "user_config": user_config(served.get(name)), "max_surge_percent": 100}],
             }
             for name, product in project.products.items()
+        ]
+        + [
+            {
+                "name": GATEWAY,
+                "route_prefix": "/",
+                "import_path": "serving.gateway:build",
+                "args": {"code": code},
+            }
         ],
     }
 

@@ -23,7 +23,7 @@ from mlway_assets.resources import Platform
 MLWAY = str(Path(sys.executable).parent / "mlway")
 PRODUCT = "flight_delay"
 PORTS = {"serve": 18000, "dagster": 13000, "mlflow": 15000, "ray_dashboard": 18265, "ray_head": 16399}
-PORTS |= {"haproxy_metrics": 19101, "haproxy_stats": 18404}
+PORTS |= {"haproxy_metrics": 19101, "haproxy_stats": 18404, "grpc": 18001}
 
 
 class Live:
