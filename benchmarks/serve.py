@@ -18,7 +18,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -32,7 +32,10 @@ import yaml
 from online_read import redis_server
 
 from configs.load import PROJECT_ROOT, configs_folder
-from mlway_assets.local.process_manager import wait_until
+from mlway_assets.local.local_key import local_key
+from mlway_assets.local.paths import local_paths
+from mlway_assets.local.process_manager import ProcessManager, wait_until
+from mlway_assets.local.services import RAY, build_services, prepare
 from mlway_assets.local.up import open_serve_api, product_url
 from mlway_assets.resources import Platform, open_platform
 from mlway_assets.rollout import desired_versions
@@ -42,7 +45,7 @@ PRODUCT = "flight_delay"
 CONNECTIONS = (1, 8, 32)
 CANDIDATES = 100
 REPLICAS = 2
-ROUNDS = 3
+ENDPOINT = {"min_replicas": REPLICAS, "max_replicas": REPLICAS, "max_ongoing_requests": 64, "cache_entries": 0}
 PEER_PORT = 28100
 PORTS = (
     "serve=28000,dagster=23000,mlflow=25000,ray_dashboard=28265,"
@@ -60,52 +63,59 @@ class Contestant:
     headers: Mapping[str, str]
 
 
-def environment_file(folder: Path, redis: Mapping[str, Any]) -> Path:
-    """The local environment with Redis as its online store."""
-    content = yaml.safe_load((configs_folder() / "environments" / "local.yaml").read_text(encoding="utf-8"))
-    content["feature_store"]["online"] = dict(redis)
-    file = folder / "benchmark.yaml"
-    file.write_text(yaml.safe_dump(content), encoding="utf-8")
-    return file
+def write_configs(folder: Path, redis: Mapping[str, Any]) -> None:
+    """The project's configuration with Redis as its online store, REPLICAS replicas and no cache."""
+    configs = folder / "configs"
+    shutil.rmtree(configs, ignore_errors=True)
+    shutil.copytree(configs_folder(), configs, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    changes: dict[str, Callable[[dict[str, Any]], None]] = {
+        "environments/local.yaml": lambda content: content["feature_store"].update(online=dict(redis)),
+        f"products/{PRODUCT}.yaml": lambda content: content.update(endpoint=ENDPOINT),
+    }
+    for name, change in changes.items():
+        content = yaml.safe_load((configs / name).read_text(encoding="utf-8"))
+        change(content)
+        (configs / name).write_text(yaml.safe_dump(content), encoding="utf-8")
+    os.environ["MLWAY_CONFIGS"] = str(configs)
 
 
 @contextmanager
 def platform(folder: Path, redis: Mapping[str, Any]) -> Iterator[Platform]:
-    """Ours, up; with as many replicas from the start as there will be."""
+    """A built platform of which only what serves is up: nobody else is to need the processors."""
     os.environ |= {"MLWAY_STATE": str(folder / "state"), "MLWAY_PORTS": PORTS}
-    os.environ["MLWAY_ENVIRONMENT"] = str(environment_file(folder, redis))
+    write_configs(folder, redis)
+    is_built = (folder / "state" / "models").exists()  # but its online values were in a Redis that is gone
+    subprocess.run([MLWAY, "materialize", *(["ingest"] if is_built else [])], check=True)
+    place = open_platform()
+    prepare(place.environment)
+    manager = ProcessManager(local_paths(place.environment))
+    manager.start([service for service in build_services(place.environment, "local") if service.name == RAY])
     try:
-        if (folder / "state").exists():  # its values are in a Redis that is gone
-            subprocess.run([MLWAY, "materialize", "ingest"], check=True)
-        subprocess.run([MLWAY, "up", "--detach"], check=True)
-        yield open_platform()
+        if not wait_until(open_serve_api(place).is_up, 120):
+            sys.exit("Ray Serve did not come up")
+        yield place
     finally:
-        subprocess.run([MLWAY, "down"], check=False)
+        manager.stop()
 
 
 def declare(place: Platform, noop: bool) -> None:
-    """Ask Serve for our application alone, or for the no-op alone, with REPLICAS replicas."""
-    api, name = open_serve_api(place), os.environ["MLWAY_ENVIRONMENT"]
-    config = serve_config(place.project, place.environment, name, desired_versions(place), code_digest())
-    scaling = {"min_replicas": REPLICAS, "max_replicas": REPLICAS}
+    """Ask Serve for our application alone, or for the no-op alone, with the same settings."""
+    api = open_serve_api(place)
+    config = serve_config(place.project, place.environment, "local", desired_versions(place), code_digest())
+    wanted = "noop" if noop else PRODUCT
     if noop:
+        settings = {"name": "Noop", "num_replicas": REPLICAS, "max_ongoing_requests": ENDPOINT["max_ongoing_requests"]}
         application = {"name": "noop", "route_prefix": "/noop", "import_path": "benchmarks.noop_app:build", "args": {}}
-        application["deployments"] = [{"name": "Noop", "autoscaling_config": scaling, "max_ongoing_requests": 32}]
-        config["applications"] = [application]
+        config["applications"] = [{**application, "deployments": [settings]}]
     else:
         config["applications"] = [each for each in config["applications"] if each["name"] == PRODUCT]
-        config["applications"][0]["deployments"][0]["autoscaling_config"] = scaling
     api.declare(config)
-    wanted = "noop" if noop else PRODUCT
 
     def is_up() -> bool:
         applications = api.applications()
-        replicas = [
-            replica["state"]
-            for deployment in applications.get(wanted, {}).get("deployments", {}).values()
-            for replica in deployment["replicas"]
-        ]
-        return applications.keys() == {wanted} and replicas == ["RUNNING"] * REPLICAS
+        deployments = applications.get(wanted, {}).get("deployments", {}).values()
+        states = [replica["state"] for deployment in deployments for replica in deployment["replicas"]]
+        return applications.keys() == {wanted} and states == ["RUNNING"] * REPLICAS
 
     if not wait_until(is_up, 180):
         sys.exit(f"{wanted} did not come up: {api.applications()}")
@@ -179,7 +189,7 @@ def load(asked: Contestant, requests: Sequence[bytes], connections: int, seconds
 
 
 def measure(
-    place: Platform, ours: Contestant, noop: Contestant, other: Contestant, seconds: int
+    place: Platform, ours: Contestant, noop: Contestant, other: Contestant, seconds: int, rounds: int
 ) -> dict[tuple[str, str], dict[str, float]]:
     """Medians over the rounds, by who was asked and how."""
     flights = instances(place, 2_000)
@@ -187,7 +197,7 @@ def measure(
     found: dict[tuple[str, str], list[dict[str, float]]] = {}
     declare(place, noop=False)
     print(f"{agree(ours, other, rank):.1%} of 2,000 flights get the same score from both", flush=True)
-    for number in range(ROUNDS + 1):  # the first warms up
+    for number in range(rounds + 1):  # the first warms up
         declare(place, noop=False)
         for asked in (ours, other) if number % 2 else (other, ours):
             for connections in CONNECTIONS:
@@ -221,6 +231,7 @@ def main() -> None:
     """See the module."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--folder", type=Path, help="where the platform is kept for the next run")
+    arguments.add_argument("--rounds", type=int, default=3, help="counted rounds (default: 3)")
     arguments.add_argument("--seconds", type=int, default=8, help="length of one load (default: 8)")
     chosen = arguments.parse_args()
     if shutil.which("wrk") is None:
@@ -232,9 +243,9 @@ def main() -> None:
         place = stack.enter_context(platform(folder, redis))
         url = product_url(place, place.project.products[PRODUCT])
         other = stack.enter_context(peer())
-        ours = Contestant("ours", f"{url}/predict", {})
+        ours = Contestant("ours", f"{url}/predict", {"Authorization": f"Bearer {local_key(place.environment)}"})
         noop = Contestant("noop", url.removesuffix("/flight-delay") + "/noop", {})
-        report(measure(place, ours, noop, other, chosen.seconds))
+        report(measure(place, ours, noop, other, chosen.seconds, chosen.rounds))
 
 
 if __name__ == "__main__":

@@ -27,19 +27,20 @@ _Node = Any
 
 def with_exact_division(expression: pl.Expr) -> pl.Expr:
     """The expression with every constant divisor that is a number spread over the rows."""
-    tree = _tree(expression)
+    tree = tree_of(expression)
     spread = _with_columns_as_divisors(tree)
     return expression if spread == tree else _expression(spread)
 
 
 def with_float_literals(expression: pl.Expr) -> pl.Expr:
     """The expression with the nearest float in place of every decimal literal."""
-    tree = _tree(expression)
+    tree = tree_of(expression)
     floats = _with_floats(tree)
     return expression if floats == tree else _expression(floats)
 
 
-def _tree(expression: pl.Expr) -> _Node:
+def tree_of(expression: pl.Expr) -> _Node:
+    """Polars' own tree of the expression: nested dictionaries and lists."""
     return msgpack.unpackb(expression.meta.serialize(), strict_map_key=False)
 
 
@@ -81,7 +82,7 @@ def _spread(divisor: _Node, dividend: _Node) -> _Node:
     if isinstance(divisor, dict) and "Dyn" in next(_values_of("Literal", divisor), {}):
         # A literal without a type takes the dividend's, as it would beside it; a duration's is that of its number.
         value = pl.when(ones).then(value).otherwise(_expression(dividend).to_physical())
-    return _tree(value * ones)
+    return tree_of(value * ones)
 
 
 def _is_of_whole_numbers(division: _Node) -> bool:

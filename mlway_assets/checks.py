@@ -10,8 +10,10 @@ from mlway_assets.contracts import Violations
 from mlway_assets.leakage import LeakReport
 from mlway_assets.online_skew import SkewReport
 from mlway_assets.parity import ParityReport
+from serving.decision_segments import ChainError
 
 CATALOGUE = "catalogue"
+CHAIN = "chain"
 CONTRACT = "contract"
 GATE = "gate"
 NO_LEAK = "no_leak"
@@ -28,6 +30,18 @@ def catalogue_check(warnings: Sequence[CatalogueWarning]) -> dg.AssetCheckResult
         severity=dg.AssetCheckSeverity.WARN,
         description="; ".join(warning.message for warning in warnings) or "Every feature is owned and used.",
         metadata={"warnings": dg.MetadataValue.json([warning.__dict__ for warning in warnings])},
+    )
+
+
+def chain_check(broken: Sequence[ChainError]) -> dg.AssetCheckResult:
+    """Passes when every record of the decision log that was read follows from the one before it."""
+    first = [str(error).splitlines()[0] for error in broken]
+    return dg.AssetCheckResult(
+        check_name=CHAIN,
+        passed=not broken,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description="; ".join(first[:3]) or "Every record follows from the one before it.",
+        metadata={"broken": dg.MetadataValue.json(first[:20])},
     )
 
 
@@ -110,9 +124,10 @@ def online_skew_check(report: SkewReport) -> dg.AssetCheckResult:
 def gate_check(rules: list[GateRule]) -> dg.AssetCheckResult:
     """Passes when the candidate meets every rule."""
     rows = [
-        f"| {rule.name} | {rule.seen:.4f} | {rule.at_least:.4f} | {'yes' if rule.is_met else 'no'} |" for rule in rules
+        f"| {rule.name} | {rule.seen:.4f} | {rule.bound} {rule.limit:.4f} | {'yes' if rule.is_met else 'no'} |"
+        for rule in rules
     ]
-    table = "\n".join(["| rule | seen | at least | met |", "|---|---|---|---|", *rows])
+    table = "\n".join(["| rule | seen | expected | met |", "|---|---|---|---|", *rows])
     broken = [rule.name for rule in rules if not rule.is_met]
     return dg.AssetCheckResult(
         check_name=GATE,

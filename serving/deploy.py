@@ -15,6 +15,7 @@ import httpx
 from configs.environments import Environment
 from configs.errors import MlwayError
 from configs.load import PROJECT_ROOT, Project, configs_folder
+from configs.products import ModelProduct
 
 REQUEST_TIMEOUT_SECONDS = 30
 GATEWAY = "mlway-gateway"
@@ -58,7 +59,7 @@ def serve_config(
                 "route_prefix": product.route,
                 "import_path": "serving.app:build",
                 "args": {"product": name, "environment": environment_name, "code": code},
-                "deployments": [{"name": name, "user_config": user_config(served.get(name)), "max_surge_percent": 100}],
+                "deployments": [_deployment(product, served.get(name))],
             }
             for name, product in project.products.items()
         ]
@@ -70,6 +71,15 @@ def serve_config(
                 "args": {"code": code},
             }
         ],
+    }
+
+
+def _deployment(product: ModelProduct, served: ServedVersion | None) -> dict[str, Any]:
+    return {
+        "name": product.name,
+        "user_config": user_config(served),
+        "max_surge_percent": 100,
+        "ray_actor_options": {"num_cpus": product.endpoint.replica_cpus},
     }
 
 

@@ -90,7 +90,8 @@ def _build() -> Callable[[Sequence[Flight]], list[float]]:
             for place, (name, kind) in enumerate(contract.features.items()):
                 value = codes[name].get(values[name]) if kind == "string" else values[name]
                 matrix[row, place] = nan if value is None else value
-        return list(booster.predict(matrix, num_threads=1))
+        scores: list[float] = np.asarray(booster.predict(matrix, num_threads=1)).tolist()
+        return scores
 
     return predict
 

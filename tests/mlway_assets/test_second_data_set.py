@@ -8,21 +8,29 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
 import yaml
+from servers import free_port
 
+from configs.environments import Ports
 from configs.load import PROJECT_ROOT
 from feature_repo.store import open_store
 from mlway_assets.asset_keys import curated_key, online_store_key
+from mlway_assets.cli import _print_up
 from mlway_assets.definitions import build_definitions
 from mlway_assets.local.graph import missing_jobs, plan, run_jobs
 from mlway_assets.local.instance import open_instance
 from mlway_assets.local.paths import local_paths
+from mlway_assets.local.services import prepare
+from mlway_assets.local.status import status
+from mlway_assets.local.up import _first_prediction
 from mlway_assets.resources import Platform, open_platform
+from mlway_assets.rollout import desired_versions, open_serve_api, roll_out_code
 
 PARIS = ZoneInfo("Europe/Paris")
 DAYS = [date(2024, 3, 1) + timedelta(days=n) for n in range(7)]
@@ -322,3 +330,18 @@ def test_training_and_predicting_without_a_product_do_nothing(shop: Shop) -> Non
     run_jobs(shop.platform, instance, plan(shop.platform, ["train", "predict"]), lambda _, step, __: steps.append(step))
     instance.dispose()
     assert steps == []
+
+
+def test_without_a_product_nothing_is_declared_to_serve_and_nothing_asked(
+    shop: Shop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ports = Ports(**{name: free_port() for name in Ports.model_fields})  # nobody listens there: an answer is not needed
+    environment = shop.platform.environment.model_copy(update={"ports": ports})
+    platform = Platform(shop.platform.project, environment)
+    prepare(environment)
+    roll_out_code(platform, open_serve_api(platform), desired_versions(platform))
+    report = _first_prediction(platform, perf_counter(), 1.5)
+    assert (report.product, report.request, report.answer, report.graph_seconds) == (None, {}, {}, 1.5)
+    assert status(platform)["products"] == {}
+    _print_up(report.__dict__, platform, as_json=False)
+    assert "No product is declared: there is nothing to ask. See configs/products/." in capsys.readouterr().out

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from configs.load import load_project
-from configs.products import PromotionGate
+from configs.tasks import PromotionGate
 from mlway_assets.compute.evaluation import OneClassError, binary_metrics, calibration_error
 from mlway_assets.compute.gate import gate_rules
 from mlway_assets.compute.population import part_of, rows_to_score
