@@ -20,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from configs.load import load_project
+from serving.bodies import read_body
 from serving.deploy import GATEWAY
 from serving.docs_page import docs_page
 from serving.inference_service import (
@@ -27,16 +28,15 @@ from serving.inference_service import (
     SERVER_NAME,
     SERVER_VERSION,
     InferenceService,
-    Refusal,
     Reply,
     unprocessable,
 )
-from serving.messages import Problem
 from serving.open_inference import TensorError
 from serving.open_inference_json import infer_body, read_infer_request
 from serving.openapi import openapi_document
+from serving.problems import Problem
 
-CALL_SECONDS = 30
+CALL_SECONDS, BODY_SECONDS = 30, 10
 _DOCS_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -92,18 +92,18 @@ class Gateway:
             # The edge of the server: a bug is logged with its trace, and the caller learns no more than that.
             logger.exception("%s %r failed", request.method, request.scope["path"])
             detail = "The request could not be answered; see the log."
-            return _problem(Refusal(500, "Internal Server Error", detail))
+            return _problem(Problem(500, "Internal Server Error", detail))
 
     async def _answer(self, request: Request) -> Response:
         path: str = request.scope["path"]
         for method, pattern, answers in self._routes:
             if match := pattern.fullmatch(path):
                 if request.method != method:
-                    raise Refusal(405, "Method Not Allowed", f"Use {method}.", headers={"Allow": method})
+                    raise Problem(405, "Method Not Allowed", f"Use {method}.", headers={"Allow": method})
                 headers = {name.lower(): value for name, value in request.headers.items()}
-                body = await _body(request) if method == "POST" else b""
+                body = await read_body(request, MAX_BODY_BYTES, BODY_SECONDS) if method == "POST" else b""
                 return await answers(Asked(match.groupdict(), headers, body))
-        raise Refusal(404, "Not Found", "There is nothing here. Known: /docs, /openapi.json, /v1/models, /v2.")
+        raise Problem(404, "Not Found", "There is nothing here. Known: /docs, /openapi.json, /v1/models, /v2.")
 
     async def _v1_predict(self, asked: Asked) -> Response:
         return _json(await self._service.predict(asked.words["model"] or "", asked.headers, asked.body))
@@ -138,7 +138,7 @@ class Gateway:
     async def _infer(self, asked: Asked) -> Response:
         if "inference-header-content-length" in asked.headers:
             detail = "The binary tensor data extension is not supported. Hint: send JSON (binary_data=False)."
-            raise Refusal(415, "Unsupported Media Type", detail)
+            raise Problem(415, "Unsupported Media Type", detail)
         request = read_infer_request(asked.body)
         name, version = asked.words["model"] or "", asked.words["version"]
         return _json(infer_body(await self._service.infer(name, version, asked.headers, request)))
@@ -157,7 +157,7 @@ class ServeCalls:
         self._handles: dict[str, Any] = {}
 
     async def __call__(self, product: str, action: str, headers: Mapping[str, str], body: bytes) -> Reply:
-        """Raises Refusal."""
+        """Raises Problem."""
         try:
             if product not in self._handles:  # asks the controller, once
                 self._handles[product] = await asyncio.to_thread(serve.get_app_handle, product)
@@ -165,7 +165,7 @@ class ServeCalls:
             return Reply(*await asyncio.wait_for(called, CALL_SECONDS))
         except TimeoutError as error:
             detail = f"{product} did not answer within {CALL_SECONDS} s."
-            raise Refusal(504, "Gateway Timeout", detail) from error
+            raise Problem(504, "Gateway Timeout", detail) from error
         except BackPressureError as error:
             raise _not_ready(f"{product} has more requests than it can queue.") from error
         except (RayError, RayServeException) as error:
@@ -212,23 +212,14 @@ def build(args: GatewayArgs) -> serve.Application:
     return cast(serve.Application, deployment.bind(args))
 
 
-async def _body(request: Request) -> bytes:
-    parts, size = [], 0
-    async for part in request.stream():
-        parts.append(part)
-        size += len(part)
-        if size > MAX_BODY_BYTES:
-            raise Refusal(413, "Content Too Large", f"A request may have {MAX_BODY_BYTES} bytes at most.")
-    return b"".join(parts)
-
-
-def _not_ready(detail: str) -> Refusal:
-    return Refusal(503, "Service Unavailable", detail, headers={"Retry-After": "1"})
+def _not_ready(detail: str) -> Problem:
+    return Problem(503, "Service Unavailable", detail, headers={"Retry-After": "1"})
 
 
 def _problem(problem: Problem) -> Response:
-    headers = dict(problem.headers) if isinstance(problem, Refusal) else {}
-    return Response(problem.body(), problem.status, headers, "application/problem+json")
+    """RFC 9457's document, with the `error` that both protocols ask for."""
+    content = orjson.dumps(orjson.loads(problem.body()) | {"error": problem.detail})
+    return Response(content, problem.status, problem.headers, "application/problem+json")
 
 
 def _json(content: bytes) -> Response:

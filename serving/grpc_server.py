@@ -21,12 +21,12 @@ from serving.inference_service import (
     SERVER_NAME,
     SERVER_VERSION,
     InferenceService,
-    Refusal,
     Reply,
     unprocessable,
 )
 from serving.open_inference import TensorError, TensorMetadata
 from serving.open_inference_grpc import infer_message, parse, read_infer_request
+from serving.problems import Problem
 from serving.proto import open_inference_pb2 as pb2
 
 SERVICE = "inference.GRPCInferenceService"
@@ -62,7 +62,7 @@ class HttpCalls:
         self._addresses = {name: address + product.route for name, product in project.products.items()}
 
     async def __call__(self, product: str, action: str, headers: Mapping[str, str], body: bytes) -> Reply:
-        """Raises Refusal."""
+        """Raises Problem."""
         method = "POST" if action == "predict" else "GET"
         sent = dict(headers) | ({"Content-Type": "application/json"} if body else {})
         try:
@@ -71,10 +71,10 @@ class HttpCalls:
             ) as response:
                 return Reply(response.status, dict(response.headers), await response.read())
         except TimeoutError as error:
-            raise Refusal(504, "Gateway Timeout", f"{product} did not answer within {CALL_SECONDS:.0f} s.") from error
+            raise Problem(504, "Gateway Timeout", f"{product} did not answer within {CALL_SECONDS:.0f} s.") from error
         except aiohttp.ClientError as error:
             detail = f"The endpoint of {product} cannot be reached."
-            raise Refusal(503, "Service Unavailable", detail, headers={"Retry-After": "1"}) from error
+            raise Problem(503, "Service Unavailable", detail, headers={"Retry-After": "1"}) from error
 
 
 class InferenceServicer:
@@ -176,8 +176,8 @@ def _edge(kind: type[Any], answer: Callable[[Any, Mapping[str, str]], Awaitable[
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "The caller's deadline has passed.")
         except TensorError as error:
             await _refuse(context, unprocessable(error))
-        except Refusal as refusal:
-            await _refuse(context, refusal)
+        except Problem as problem:
+            await _refuse(context, problem)
         except Exception:
             # The edge of the server: a bug is logged with its trace, and the caller learns no more than that.
             logger.exception("%s failed", kind.DESCRIPTOR.name)
@@ -186,9 +186,9 @@ def _edge(kind: type[Any], answer: Callable[[Any, Mapping[str, str]], Awaitable[
     return method
 
 
-async def _refuse(context: Context, refusal: Refusal) -> NoReturn:
-    trailing = tuple((name.lower(), value) for name, value in refusal.headers.items())
-    await context.abort(_CODES.get(refusal.status, grpc.StatusCode.INTERNAL), refusal.detail, trailing)
+async def _refuse(context: Context, problem: Problem) -> NoReturn:
+    trailing = tuple((name.lower(), value) for name, value in problem.headers.items())
+    await context.abort(_CODES.get(problem.status, grpc.StatusCode.INTERNAL), problem.detail, trailing)
     raise AssertionError("abort raises")
 
 

@@ -6,13 +6,11 @@ callable, so that a replica's handle, an HTTP connection and a test fit alike.
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import orjson
 
 from configs.load import Project
 from configs.products import ModelProduct
-from serving.messages import Problem
 from serving.open_inference import (
     InferAnswer,
     InferRequest,
@@ -22,13 +20,14 @@ from serving.open_inference import (
     instances_body,
     shown,
 )
+from serving.problems import Problem
 
 PASSED_ON = ("authorization", "x-api-key", "traceparent", "tracestate")
 """Headers of a caller that the product's endpoint gets."""
 SERVER_NAME, SERVER_VERSION = "mlway", "0.1.0"
 PLATFORM = "mlway_lightgbm"
 MAX_BODY_BYTES = 4 * 2**20
-"""Of a request: a thousand rows take a few hundred kilobytes."""
+"""Of a request in another protocol; what is left of it in the product's own has the limit of the product's file."""
 _OK, _NOT_FOUND = 200, 404
 _RETRIED = ("retry-after", "www-authenticate")
 
@@ -43,31 +42,7 @@ class Reply:
 
 
 ProductCall = Callable[[str, str, Mapping[str, str], bytes], Awaitable[Reply]]
-"""Product, action (`predict`, `model` or `ready`), headers, body. Raises Refusal where the product is not reached."""
-
-
-class Refusal(Problem):
-    """An answer that is not a prediction, with the headers that go with it.
-
-    Its document has the protocols' `error` beside RFC 9457's members.
-    """
-
-    def __init__(
-        self,
-        status: int,
-        title: str,
-        detail: str,
-        errors: list[dict[str, str]] | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(status, title, detail, errors)
-        self.headers = headers or {}
-
-    def body(self) -> bytes:
-        """application/problem+json."""
-        content: dict[str, Any] = {"type": "about:blank", "title": self.title, "status": self.status}
-        content |= {"detail": self.detail, "error": self.detail}
-        return orjson.dumps(content | ({"errors": self.errors} if self.errors else {}))
+"""Product, action (`predict`, `model` or `ready`), headers, body. Raises Problem where the product is not reached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,29 +70,29 @@ class InferenceService:
         return list(self._products)
 
     async def predict(self, model: str, headers: Mapping[str, str], body: bytes) -> bytes:
-        """KServe V1: the endpoint's own body, and its own answer. Raises Refusal."""
+        """KServe V1: the endpoint's own body, and its own answer. Raises Problem."""
         self._require(model)
         return (await self._ask(model, "predict", headers, body)).body
 
     async def infer(
         self, model: str, version: str | None, headers: Mapping[str, str], request: InferRequest
     ) -> InferAnswer:
-        """Open Inference Protocol. Raises Refusal and TensorError."""
+        """Open Inference Protocol. Raises Problem and TensorError."""
         tensors = self._require(model)
         columns = tensors.columns(request)
         if version is not None:
             await self._require_version(model, version, headers)
         try:
             reply = await self._ask(model, "predict", headers, instances_body(columns))
-        except Refusal as refusal:
-            raise _about_tensors(refusal, request) from refusal
+        except Problem as problem:
+            raise _about_tensors(problem, request) from problem
         answer = tensors.answer(model, request, orjson.loads(reply.body))
         if version not in (None, answer.model_version):  # released in between
             raise _no_version(model, version, answer.model_version)
         return answer
 
     async def metadata(self, model: str, version: str | None, headers: Mapping[str, str]) -> ModelMetadata:
-        """The model with the version that is served. Raises Refusal."""
+        """The model with the version that is served. Raises Problem."""
         tensors = self._require(model)
         served = await self._served_version(model, headers)
         if version not in (None, served):
@@ -125,7 +100,7 @@ class InferenceService:
         return ModelMetadata(model, (served,), tensors.inputs, tensors.outputs)
 
     async def model_is_ready(self, model: str, version: str | None, headers: Mapping[str, str]) -> bool:
-        """Whether the endpoint answers. Raises Refusal where there is no such model or version."""
+        """Whether the endpoint answers. Raises Problem where there is no such model or version."""
         self._require(model)
         reply = await self._reply(model, "ready", headers)
         if reply.status == _OK and version is not None:
@@ -142,7 +117,7 @@ class InferenceService:
     def _require(self, model: str) -> ProductTensors:
         if model not in self._tensors:
             known = ", ".join(sorted(self._products))
-            raise Refusal(_NOT_FOUND, "Not Found", f"No model is called {shown(model)}. Known: {known}.")
+            raise Problem(_NOT_FOUND, "Not Found", f"No model is called {shown(model)}. Known: {known}.")
         return self._tensors[model]
 
     async def _require_version(self, model: str, version: str, headers: Mapping[str, str]) -> None:
@@ -163,8 +138,8 @@ class InferenceService:
     async def _reply(self, model: str, action: str, headers: Mapping[str, str]) -> Reply:
         try:
             return await self._call(model, action, passed_on(headers), b"")
-        except Refusal as refusal:
-            return Reply(refusal.status, refusal.headers, refusal.body())
+        except Problem as problem:
+            return Reply(problem.status, problem.headers, problem.body())
 
 
 def passed_on(headers: Mapping[str, str]) -> dict[str, str]:
@@ -172,38 +147,38 @@ def passed_on(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: headers[name] for name in PASSED_ON if name in headers}
 
 
-def unprocessable(error: TensorError) -> Refusal:
+def unprocessable(error: TensorError) -> Problem:
     """A tensor error as an answer."""
     detail = str(error)
-    return Refusal(422, "Unprocessable Content", detail, [{"pointer": error.pointer, "detail": detail}])
+    return Problem(422, "Unprocessable Content", detail, [{"pointer": error.pointer, "detail": detail}])
 
 
-def _no_version(model: str, version: str | None, served: str) -> Refusal:
+def _no_version(model: str, version: str | None, served: str) -> Problem:
     detail = f"Version {shown(version or '')} of {model} is not served; {served} is."
-    return Refusal(_NOT_FOUND, "Not Found", detail)
+    return Problem(_NOT_FOUND, "Not Found", detail)
 
 
-def _refusal(reply: Reply) -> Refusal:
+def _refusal(reply: Reply) -> Problem:
     """A product's refusal, passed on. What is no problem document came from a proxy that could not reach it."""
     headers = {name: value for name, value in reply.headers.items() if name.lower() in _RETRIED}
     try:
         content = orjson.loads(reply.body)
-        title, detail, errors = content["title"], content["detail"], content.get("errors")
+        title, detail, errors = content["title"], content["detail"], content.get("errors", ())
     except (orjson.JSONDecodeError, KeyError, TypeError):
         detail = f"The endpoint could not be reached; its proxy answered {reply.status}."
-        return Refusal(503, "Service Unavailable", detail, headers={"Retry-After": "1"} | headers)
-    return Refusal(reply.status, title, detail, errors, headers)
+        return Problem(503, "Service Unavailable", detail, headers={"Retry-After": "1"} | headers)
+    return Problem(reply.status, title, detail, errors, headers)
 
 
-def _about_tensors(refusal: Refusal, request: InferRequest) -> Refusal:
+def _about_tensors(problem: Problem, request: InferRequest) -> Problem:
     """Pointers into the endpoint's instances become pointers to the tensors' elements."""
     numbers = {tensor.name: number for number, tensor in enumerate(request.inputs)}
-    errors = [_about_tensor(error, numbers) for error in refusal.errors or ()]
-    detail = f"{errors[0]['pointer']}: {errors[0]['detail']}" if errors else refusal.detail
-    return Refusal(refusal.status, refusal.title, detail, errors or None, refusal.headers)
+    errors = [_about_tensor(error, numbers) for error in problem.errors]
+    detail = f"{errors[0]['pointer']}: {errors[0]['detail']}" if errors else problem.detail
+    return Problem(problem.status, problem.title, detail, errors, problem.headers)
 
 
-def _about_tensor(error: dict[str, str], numbers: Mapping[str, int]) -> dict[str, str]:
+def _about_tensor(error: Mapping[str, str], numbers: Mapping[str, int]) -> Mapping[str, str]:
     parts = error["pointer"].split("/")
     if len(parts) < 4 or parts[1] != "instances" or parts[3] not in numbers:
         return error

@@ -121,7 +121,7 @@ class ProductTensors:
         self._most = product.endpoint.max_instances
         self._known = {name for field in self.fields for name in (field, field + IS_NULL)}
         self.inputs = tuple(TensorMetadata(name, _ACCEPTED[kind][0]) for name, kind in self.fields.items())
-        bounds = ("lower", "upper") if getattr(product, "interval", None) is not None else ()
+        bounds = ("lower", "upper") if product.interval is not None else ()
         self.outputs = (
             *(TensorMetadata(name, "FP64") for name in ("score", *bounds)),
             *(TensorMetadata(name, "BYTES") for name in ("missing", "decision_id")),
@@ -164,12 +164,11 @@ class ProductTensors:
         """The endpoint's answer as tensors: those that were asked for, in that order."""
         predictions = content["predictions"]
         rows = (len(predictions),)
-        outputs = {}
-        for metadata in self.outputs:
-            values = _output(metadata.name, content, predictions)
-            if values is not None:
-                outputs[metadata.name] = Tensor(metadata.name, metadata.datatype, rows, values)
-        wanted = outputs if request.outputs is None else [name for name in request.outputs if name in outputs]
+        outputs = {
+            one.name: Tensor(one.name, one.datatype, rows, _output(one.name, content, predictions))
+            for one in self.outputs
+        }
+        wanted = outputs if request.outputs is None else request.outputs
         degraded = content.get("degraded")
         return InferAnswer(
             model,
@@ -268,10 +267,9 @@ def _exact_float(tensor: Tensor, number: int, value: float) -> float:
     return exact
 
 
-def _output(name: str, content: Mapping[str, Any], predictions: Sequence[Mapping[str, Any]]) -> list[Any] | None:
-    """An output's values, or None where the answer has nothing of the kind."""
+def _output(name: str, content: Mapping[str, Any], predictions: Sequence[Mapping[str, Any]]) -> list[Any]:
+    if name == "decision_id":
+        return [content["decision"]] * len(predictions)
     if name == "missing":
         return [",".join(prediction.get("missing", ())) for prediction in predictions]
-    if predictions and name in predictions[0]:
-        return [prediction[name] for prediction in predictions]
-    return [content[name]] * len(predictions) if name in content else None
+    return [prediction[name] for prediction in predictions]

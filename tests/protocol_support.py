@@ -16,9 +16,10 @@ from configs.features import RequestFeatures
 from configs.load import Project, load_project
 from configs.products import ModelProduct
 from serving.inference_service import Reply
-from serving.messages import Problem, RequestReader, predictions_body
+from serving.messages import RequestReader, predictions_body
 from serving.online_features import FeatureColumns
-from serving.predictor import Predictor
+from serving.predictor import OnlineReads, Predictor
+from serving.problems import Problem
 from serving.scoring import ModelContract, write_model
 
 PRODUCT = "flight_delay"
@@ -80,7 +81,8 @@ class LocalEndpoint:
         contract = ModelContract(product=PRODUCT, features={"fare_and_flight": "float64"}, levels={})
         write_model(booster.model_to_string(), contract, folder / PRODUCT / "1")
         self.reader = RequestReader(product)
-        self.predictor = Predictor(project, product, str(folder), _NoTables(), build_clock(SystemClock(kind="system")))
+        reads, clock = OnlineReads((), _NoTables(), "none", required=True), build_clock(SystemClock(kind="system"))
+        self.predictor = Predictor(project, product, str(folder), reads, clock)
         self.predictor.use(1, None)
         self.headers: Mapping[str, str] = {}
         self.refusal: Reply | None = None
@@ -93,16 +95,16 @@ class LocalEndpoint:
         if action != "predict":
             return Reply(200, {}, orjson.dumps({"model": self.predictor.description}))
         try:
-            rows = self.reader.read(body)
+            rows = self.reader.read(body).rows
         except Problem as problem:
             return Reply(problem.status, {}, problem.body())
         self.predictions += 1
         answer = self.predictor.predict(rows)
-        return Reply(200, {}, predictions_body(answer.model, answer.scores, answer.missing))
+        return Reply(200, {}, predictions_body(answer, "a-decision"))
 
     def scores(self, columns: Mapping[str, Sequence[Any]]) -> list[float]:
         """What the predictor itself gives."""
-        return self.predictor.predict(columns).scores
+        return [score.score for score in self.predictor.predict(columns).scores]
 
 
 def refusal(status: int, title: str, detail: str, headers: Mapping[str, str]) -> Reply:

@@ -71,7 +71,7 @@ def infer(columns: Mapping[str, Any], **members: Any) -> dict[str, Any]:
 
 
 def scores(server: Server, columns: Mapping[str, Any]) -> list[float]:
-    return server.endpoint.scores(server.endpoint.reader.read(instances_body(columns)))
+    return server.endpoint.scores(server.endpoint.reader.read(instances_body(columns)).rows)
 
 
 def test_v1_and_v2_give_the_bits_that_the_predictor_gives(server: Server) -> None:

@@ -81,12 +81,12 @@ def infer(columns: Any, *, raw: bool = False, **members: Any) -> pb2.ModelInferR
 
 def test_typed_and_raw_requests_give_the_bits_that_the_predictor_gives(endpoint: LocalEndpoint) -> None:
     asked = row_columns(*({"flight": number, "fare": number / 7} for number in range(0, 3000, 17)))
-    expected = endpoint.scores(endpoint.reader.read(instances_body(asked)))
+    expected = endpoint.scores(endpoint.reader.read(instances_body(asked)).rows)
 
     async def talk(client: Client) -> None:
         typed = await client("ModelInfer", infer(asked, id="42"))
         assert (typed.model_name, typed.model_version, typed.id) == (PRODUCT, "1", "42")
-        assert [output.name for output in typed.outputs] == ["score", "missing"]
+        assert [output.name for output in typed.outputs] == ["score", "missing", "decision_id"]
         assert list(typed.outputs[0].contents.fp64_contents) == expected
         raw = await client("ModelInfer", infer(asked, raw=True, outputs=[{"name": "score"}]))
         assert not raw.outputs[0].HasField("contents")

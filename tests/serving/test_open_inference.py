@@ -242,7 +242,7 @@ def test_a_number_that_is_none_is_refused_and_not_taken_for_a_null() -> None:
 
 ANSWER = {
     "model": {"name": PRODUCT, "version": 3},
-    "decision_id": "abc",
+    "decision": "abc",
     "degraded": ["redis"],
     "predictions": [{"score": 0.1, "missing": ["aircraft", "route"]}, {"score": 5e-324}],
 }
