@@ -49,7 +49,7 @@ ENDPOINT = {"min_replicas": REPLICAS, "max_replicas": REPLICAS, "max_ongoing_req
 PEER_PORT = 28100
 PORTS = (
     "serve=28000,dagster=23000,mlflow=25000,ray_dashboard=28265,"
-    "ray_head=26399,haproxy_metrics=29101,haproxy_stats=28404"
+    "ray_head=26399,haproxy_metrics=29101,haproxy_stats=28404,grpc=28001"
 )
 MLWAY = str(Path(sys.executable).parent / "mlway")
 

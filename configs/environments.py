@@ -112,6 +112,7 @@ class Ports(Frozen):
     """Ports of the local services. Each can be overridden: `mlway up --port dagster=3001`."""
 
     serve: int = 8000
+    grpc: int = 8001
     dagster: int = 3000
     mlflow: int = 5000
     ray_dashboard: int = 8265

@@ -16,7 +16,7 @@ from mlway_assets.local.instance import dagster_variables
 from mlway_assets.local.paths import LocalPaths, local_paths
 
 MARK = "MLWAY_STATE_MARK"
-RAY, DAGSTER, DAEMON, MLFLOW = "ray", "dagster", "dagster-daemon", "mlflow"
+RAY, GRPC, DAGSTER, DAEMON, MLFLOW = "ray", "grpc", "dagster", "dagster-daemon", "mlflow"
 
 
 class UnsafeFolderError(MlwayError):
@@ -37,7 +37,7 @@ class Service:
 
 
 def build_services(environment: Environment, environment_name: str) -> list[Service]:
-    """Ray, Dagster's web server and daemon, MLflow."""
+    """Ray, the gRPC server, Dagster's web server and daemon, MLflow."""
     paths, ports = local_paths(environment), environment.ports
     programs = Path(sys.executable).parent
     workspace = ("-w", str(PROJECT_ROOT / "workspace.yaml"))
@@ -55,6 +55,7 @@ def build_services(environment: Environment, environment_name: str) -> list[Serv
     return [
         # Serving takes longest to start and must answer first; what people look at follows once it does.
         Service(RAY, _ray_command(environment, programs, paths), shared | ray_variables(environment, paths), True),
+        Service(GRPC, (str(programs / "python"), "-m", "serving.grpc_server"), shared),
         Service(
             DAGSTER,
             (str(programs / "dagster-webserver"), "-h", "127.0.0.1", "-p", str(ports.dagster), *workspace),

@@ -101,10 +101,21 @@ def _wait_for_pages(platform: Platform, manager: ProcessManager) -> None:
 
     def answer() -> bool:
         manager.require_alive()
-        return not _is_free(ports.dagster) and not _is_free(ports.mlflow)
+        return not any(map(_is_free, (ports.dagster, ports.mlflow, ports.grpc))) and _gateway_answers(platform)
 
     if not wait_until(answer, START_SECONDS):
-        raise ServiceError("Dagster's or MLflow's pages did not come up.\nHint: see the dagster and mlflow logs.")
+        raise ServiceError(
+            "Dagster's or MLflow's pages, the gRPC server or the gateway did not come up.\n"
+            "Hint: see the dagster, mlflow, grpc and ray logs."
+        )
+
+
+def _gateway_answers(platform: Platform) -> bool:
+    try:
+        response = httpx.get(f"http://127.0.0.1:{platform.environment.ports.serve}/v2/health/live", timeout=5)
+    except httpx.TransportError:
+        return False
+    return response.status_code == httpx.codes.OK
 
 
 def product_url(platform: Platform, product: ModelProduct) -> str:

@@ -30,7 +30,7 @@ QUALITY = {
     "test_ndcg_at_5": (0.85, 1.0),
 }
 PORTS = {"serve": 18000, "dagster": 13000, "mlflow": 15000, "ray_dashboard": 18265, "ray_head": 16399}
-PORTS |= {"haproxy_metrics": 19101, "haproxy_stats": 18404}
+PORTS |= {"haproxy_metrics": 19101, "haproxy_stats": 18404, "grpc": 18001}
 
 
 class Live:
