@@ -86,7 +86,8 @@ def catalogue_warnings(project: Project) -> list[CatalogueWarning]:
                 found.append(_warning("unused", group.name, feature.name, text))
             elif "deprecated" in feature.tags:
                 users = ", ".join(feature.products)
-                text = f"{group.name}:{feature.name} is deprecated, and {users} uses it."
+                use = "uses" if len(feature.products) == 1 else "use"
+                text = f"{group.name}:{feature.name} is deprecated, and {users} {use} it."
                 found.append(_warning("deprecated", group.name, feature.name, text))
     return found
 

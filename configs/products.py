@@ -3,9 +3,10 @@
 from datetime import datetime
 from typing import Literal
 
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import AwareDatetime, Field, ValidationInfo, field_validator, model_validator
 
 from configs.schema import Description, Duration, Frozen, Name, Owner
+from configs.tasks import METRICS, OBJECTIVES, Baseline, Interval, Objective, PromotionGate, Ranking, Task
 
 RequestType = Literal["string", "int64", "float64", "boolean", "timestamp"]
 
@@ -64,21 +65,12 @@ class Training(Frozen):
     """How a candidate is made."""
 
     algorithm: Literal["lightgbm"]
+    objective: Objective | None = Field(default=None, description="What is minimised; left out, the task's usual one.")
     parameters: dict[str, int | float | str | bool] = {}
     rounds: int = Field(gt=0, description="Most boosting rounds; early stopping on validation may end sooner.")
     early_stopping_rounds: int = Field(gt=0)
     seed: int
     split: Split
-
-
-class PromotionGate(Frozen):
-    """Conditions that a candidate must meet before it is registered. Measured on the validation part."""
-
-    metric: Literal["roc_auc", "average_precision"]
-    minimum: float = Field(description="A candidate below this is never registered.")
-    champion_margin: float = Field(
-        default=0.0, ge=0, description="How much worse than the champion, on the same rows, a candidate may be."
-    )
 
 
 class OnlineSkew(Frozen):
@@ -102,21 +94,42 @@ class OnlineSkew(Frozen):
     )
 
 
-class Baseline(Frozen):
-    """The answer before the first model exists."""
-
-    score: float = Field(ge=0, le=1, description="The historical rate.")
-
-
 class Endpoint(Frozen):
     """How the product is served."""
 
+    replica_cpus: float = Field(
+        default=0.25,
+        gt=0,
+        description="Cores that Ray sets aside for a replica; it may use more while others are idle.",
+    )
     min_replicas: int = Field(default=1, ge=1)
     max_replicas: int = Field(default=2, ge=1)
     target_ongoing_requests: int = Field(default=8, ge=1, description="Requests in flight per replica to aim at.")
     max_ongoing_requests: int = Field(default=32, ge=1)
     max_queued_requests: int = Field(default=256, ge=1)
     max_instances: int = Field(default=1000, ge=1, description="Most instances in one request.")
+    max_body_bytes: int = Field(default=1_000_000, ge=1, description="Longest body of a request.")
+    body_seconds: float = Field(default=10, gt=0, description="How long a request's body may take to arrive.")
+    cache_entries: int = Field(
+        default=10_000, ge=0, description="Feature vectors whose scores a replica remembers, of each version; 0: none."
+    )
+    without_online_store: Literal["refuse", "answer"] = Field(
+        default="refuse",
+        description="While the online store does not answer. refuse: 503. answer: from the request alone, marked "
+        "`degraded`.",
+    )
+
+
+_ORDERED = ("int64", "float64", "timestamp")
+_DECLARED_ELSEWHERE = {
+    "objective": "training.objective",
+    "alpha": "interval",
+    "metric": "gate.metric",
+    "seed": "training.seed",
+    "num_iterations": "training.rounds",
+    "early_stopping_round": "training.early_stopping_rounds",
+}
+"""Parameters of LightGBM that would contradict other fields."""
 
 
 class ModelProduct(Frozen):
@@ -125,7 +138,11 @@ class ModelProduct(Frozen):
     name: Name
     description: Description
     owner: Owner
-    task: Literal["binary"]
+    task: Task
+    interval: Interval | None = Field(default=None, description="Regression: the interval to give beside the value.")
+    ranking: Ranking | None = Field(
+        default=None, validate_default=True, description="Ranking: what makes up a query, and what is relevant in it."
+    )
     population: Population
     label: Label
     features: tuple[Name, ...] = Field(min_length=1, description="Feature groups.")
@@ -136,12 +153,68 @@ class ModelProduct(Frozen):
     baseline: Baseline
     endpoint: Endpoint = Endpoint()
 
+    @field_validator("interval")
+    @classmethod
+    def _only_a_regression_has_an_interval(cls, value: Interval | None, info: ValidationInfo) -> Interval | None:
+        if value is not None and info.data.get("task") != "regression":
+            raise ValueError("only the task regression has an interval: take it out")
+        return value
+
+    @field_validator("ranking")
+    @classmethod
+    def _only_a_ranking_has_queries(cls, value: Ranking | None, info: ValidationInfo) -> Ranking | None:
+        if (value is not None) != (info.data.get("task") == "ranking"):
+            raise ValueError("the task ranking needs `ranking` with `groups` and `relevance`; no other task has it")
+        return value
+
+    @field_validator("training")
+    @classmethod
+    def _objective_is_of_the_task(cls, value: Training, info: ValidationInfo) -> Training:
+        known = OBJECTIVES[info.data["task"]] if "task" in info.data else ()
+        if known and value.objective not in (None, *known):
+            raise ValueError(f"`objective` {value.objective} is not of this task: use one of {', '.join(known)}")
+        if taken := sorted(value.parameters.keys() & _DECLARED_ELSEWHERE.keys()):
+            raise ValueError(f"`parameters` must not hold {taken[0]!r}: say it in {_DECLARED_ELSEWHERE[taken[0]]}")
+        return value
+
+    @field_validator("gate")
+    @classmethod
+    def _metric_is_of_the_task(cls, value: PromotionGate, info: ValidationInfo) -> PromotionGate:
+        known = METRICS[info.data["task"]] if "task" in info.data else ()
+        if known and value.metric not in known:
+            raise ValueError(f"`metric` {value.metric} is not of this task: use one of {', '.join(known)}")
+        if value.coverage is not None and info.data.get("interval") is None:
+            raise ValueError("`coverage` is that of an interval: declare `interval`, or take it out")
+        return value
+
+    @field_validator("baseline")
+    @classmethod
+    def _baseline_is_of_the_task(cls, value: Baseline, info: ValidationInfo) -> Baseline:
+        task = info.data.get("task")
+        if task == "binary" and not 0 <= value.score <= 1:
+            raise ValueError("`score` must lie between 0 and 1: the historical rate")
+        if task != "ranking" and "score" not in value.model_fields_set:
+            raise ValueError("`score` is missing: give the historical rate or value")
+        if (value.lower is not None) != (info.data.get("interval") is not None):
+            raise ValueError("`lower` and `upper` go with `interval`: give both, or neither")
+        kind = info.data["population"].request.get(value.order_by) if "population" in info.data else None
+        if value.order_by is not None and (task != "ranking" or kind not in _ORDERED):
+            raise ValueError(
+                "`order_by` must name a number or timestamp among population.request, and only in a ranking"
+            )
+        return value
+
     @model_validator(mode="after")
     def _event_time_is_in_the_request(self) -> "ModelProduct":
         population = self.population
         if population.request.get(population.event_time) != "timestamp":
             raise ValueError("population.event_time must be a timestamp among population.request")
         return self
+
+    @property
+    def objective(self) -> Objective:
+        """What training minimises."""
+        return self.training.objective or OBJECTIVES[self.task][0]
 
     @property
     def route(self) -> str:

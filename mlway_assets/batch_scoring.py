@@ -10,9 +10,9 @@ from configs.products import ModelProduct
 from feature_repo.point_in_time import TIMESTAMP_SUFFIX
 from feature_repo.services import service_name
 from feature_repo.store import historical_features, open_store
-from mlway_assets.compute.population import rows_to_score
+from mlway_assets.compute.population import QUERY, rows_to_score
 from mlway_assets.resources import Platform
-from serving.scoring import load_model
+from serving.scoring import Scores, load_model
 
 LAYER = "predictions"
 
@@ -29,8 +29,9 @@ class Scored:
 def score_days(product: ModelProduct, platform: Platform, days: Sequence[date]) -> Scored:
     """Score every row of these days and replace them in the product's predictions.
 
-    Columns: `event_day`, the request's fields, `event_timestamp` (features are as of then), `score`, `model_version`,
-    `model_digest`, and `VIEW__event_timestamp` for each feature view. Raises MissingChampionError.
+    Columns: `event_day`, the request's fields, `event_timestamp` (features are as of then), `score`, with an interval
+    `lower` and `upper`, in a ranking `query_key` and the `rank` in it from 1, `model_version`, `model_digest`, and
+    `VIEW__event_timestamp` for each feature view. Raises MissingChampionError.
     """
     champion = platform.registry.require_champion(product.name)
     rows = platform.lake.scan_days("curated", product.population.table, days)
@@ -38,14 +39,28 @@ def score_days(product: ModelProduct, platform: Platform, days: Sequence[date]) 
     requests = rows_to_score(product, rows, platform.clock.now()).collect()
     job = historical_features(store, requests, service_name(product))
     features = job.to_polars(with_timestamps=True)
-    scores = load_model(champion.folder, champion.digest).score(features)
-    frame = features.select(
+    scores = _score_columns(load_model(champion.folder, champion.digest).scores(features))
+    frame = features.with_columns(scores).select(
         "event_day",
         *product.population.request,
         "event_timestamp",
-        pl.Series("score", scores, dtype=pl.Float64),
+        *(column.name for column in scores),
+        *_rank_columns(product),
         pl.lit(champion.version, pl.Int64).alias("model_version"),
         pl.lit(champion.digest).alias("model_digest"),
         f"^.*{TIMESTAMP_SUFFIX}$",
     )
     return Scored(frame, platform.lake.replace_days(LAYER, product.name, frame, days), champion.version)
+
+
+def _score_columns(scores: Scores) -> list[pl.Series]:
+    columns = {"score": scores.score, "lower": scores.lower, "upper": scores.upper}
+    return [pl.Series(name, values, dtype=pl.Float64) for name, values in columns.items() if values is not None]
+
+
+def _rank_columns(product: ModelProduct) -> list[pl.Expr]:
+    """The query, and each row's place in it; rows with one score share the better place."""
+    if product.ranking is None:
+        return []
+    place = pl.col("score").rank("min", descending=True).over(QUERY)
+    return [pl.col(QUERY), place.cast(pl.Int64).alias("rank")]

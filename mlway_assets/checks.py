@@ -124,9 +124,10 @@ def online_skew_check(report: SkewReport) -> dg.AssetCheckResult:
 def gate_check(rules: list[GateRule]) -> dg.AssetCheckResult:
     """Passes when the candidate meets every rule."""
     rows = [
-        f"| {rule.name} | {rule.seen:.4f} | {rule.at_least:.4f} | {'yes' if rule.is_met else 'no'} |" for rule in rules
+        f"| {rule.name} | {rule.seen:.4f} | {rule.bound} {rule.limit:.4f} | {'yes' if rule.is_met else 'no'} |"
+        for rule in rules
     ]
-    table = "\n".join(["| rule | seen | at least | met |", "|---|---|---|---|", *rows])
+    table = "\n".join(["| rule | seen | expected | met |", "|---|---|---|---|", *rows])
     broken = [rule.name for rule in rules if not rule.is_met]
     return dg.AssetCheckResult(
         check_name=GATE,

@@ -11,7 +11,7 @@ from configs.load import Project
 from configs.products import ModelProduct
 from feature_repo.expressions import roots
 from feature_repo.windows import EVENT_TIMESTAMP
-from mlway_assets.compute.population import LABEL, LABEL_KNOWN_AT
+from mlway_assets.compute.population import LABEL, LABEL_KNOWN_AT, QUERY
 from mlway_assets.declared_tables import curated_tables
 
 Column = tuple[str, str, str]
@@ -36,6 +36,9 @@ def training_set_origins(project: Project, product: ModelProduct) -> ColumnOrigi
     population, label = product.population, product.label
     columns: dict[str, list[str]] = {field: [field] for field in population.request}
     columns[EVENT_TIMESTAMP] = [population.event_time]
+    if product.ranking is not None:
+        columns[QUERY] = list(dict.fromkeys(root for part in product.ranking.groups for root in roots(part)))
+        columns[EVENT_TIMESTAMP] = list(dict.fromkeys([population.event_time, *columns[QUERY]]))
     columns |= {LABEL: roots(label.expression), LABEL_KNOWN_AT: [label.known_at]}
     origins = {name: [("curated", population.table, root) for root in found] for name, found in columns.items()}
     for group in (project.features[name] for name in product.features):

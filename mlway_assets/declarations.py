@@ -11,7 +11,9 @@ from configs.errors import ConfigError
 from configs.features import Expression, RequestFeatures, StaticFeatures, TableFeatures, WindowedFeatures
 from configs.load import Project
 from configs.products import ModelProduct
+from configs.tasks import Ranking
 from feature_repo.column_types import POLARS_TYPES
+from mlway_assets.compute.population import LABEL
 from mlway_assets.curation import CuratedTable
 from mlway_assets.decision_table import table_name
 from mlway_assets.expressions import check_names, row_type
@@ -43,10 +45,33 @@ def _check_table_group(group: TableFeatures, tables: Mapping[str, CuratedTable])
 def _check_product(product: ModelProduct, tables: Mapping[str, CuratedTable]) -> None:
     file = f"products/{product.name}.yaml"
     columns = _columns(tables, file, "population.table", product.population.table)
-    row_type(file, "label.expression", product.label.expression, columns)
+    label = row_type(file, "label.expression", product.label.expression, columns)
+    _check_label(file, product, label)
+    if product.ranking is not None:
+        _check_ranking(file, product.ranking, label, columns)
     for field, kind in product.population.request.items():
         _check_type(file, f"population.request.{field}", field, kind, columns)
     _check_type(file, "label.known_at", product.label.known_at, "timestamp", columns)
+
+
+def _check_label(file: str, product: ModelProduct, label: pl.DataType) -> None:
+    wanted, is_right = {
+        "binary": ("true or false", label == pl.Boolean or label.is_integer()),
+        "regression": ("a number", label.is_numeric()),
+        "ranking": ("what `ranking.relevance` grades", True),
+    }[product.task]
+    if not is_right:
+        problem = f"a {product.task} learns {wanted}, and {product.label.expression!r} gives {label}"
+        raise ConfigError(file, "label.expression", problem, "mend the expression, or `task`.")
+
+
+def _check_ranking(file: str, ranking: Ranking, label: pl.DataType, columns: Mapping[str, pl.DataType]) -> None:
+    for number, part in enumerate(ranking.groups):
+        row_type(file, f"ranking.groups.{number}", part, columns)
+    relevance = row_type(file, "ranking.relevance", ranking.relevance, {LABEL: label})
+    if not relevance.is_integer():
+        problem = f"{ranking.relevance!r} gives {relevance}, not whole numbers"
+        raise ConfigError(file, "ranking.relevance", problem, "give grades such as 0, 1 and 2, by CASE WHEN.")
 
 
 def _check_decisions_table(project: Project, product: ModelProduct) -> None:

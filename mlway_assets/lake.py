@@ -115,12 +115,16 @@ class Lake:
             if self.version(layer, table) == opened.version():
                 return [_commit(opened.version() - age, found) for age, found in enumerate(history)]
 
-    def newest_recorded(self, layer: str, table: str, name: str) -> Commit | None:
-        """The newest commit that recorded `name`. Such as compaction and vacuum, which record nothing, are passed over.
+    def newest_recorded(self, layer: str, table: str, name: str, up_to: int | None = None) -> Commit | None:
+        """The newest commit, up to that version, that recorded `name`; None where none did.
 
-        None where none of the last few commits did.
+        Such as compaction and vacuum, which record nothing, are passed over.
         """
-        return next((commit for commit in self.commits(layer, table, 8) if name in commit.metadata), None)
+        for limit in (8, None):  # a long history is read only where the last few commits do not tell
+            for commit in self.commits(layer, table, limit):
+                if name in commit.metadata and (up_to is None or commit.version <= up_to):
+                    return commit
+        return None
 
     def require_files(self, layer: str, table: str, version: int) -> None:
         """Raises MissingTableError, or MissingVersionError where the log or a file of that version is gone."""

@@ -3,16 +3,15 @@
 import json
 from dataclasses import dataclass
 
-import numpy as np
 import polars as pl
 
 from configs.errors import MlwayError
 from configs.products import ModelProduct
 from feature_repo.services import service_name
-from mlway_assets.compute.evaluation import binary_metrics
 from mlway_assets.compute.gate import GateRule, gate_rules
+from mlway_assets.compute.measurement import measure, measure_baseline
 from mlway_assets.compute.plots import candidate_plots
-from mlway_assets.compute.population import LABEL, in_order, part_of
+from mlway_assets.compute.population import in_order, part_of
 from mlway_assets.compute.training import Candidate, train
 from mlway_assets.registry import ModelVersion, git_commit
 from mlway_assets.resources import Platform
@@ -26,7 +25,7 @@ class GateError(MlwayError):
     """A candidate did not pass the gate."""
 
     def __init__(self, run_id: str, broken: list[GateRule]) -> None:
-        reasons = "; ".join(f"{rule.name}: {rule.seen:.4f} < {rule.at_least:.4f}" for rule in broken)
+        reasons = "; ".join(f"{rule.name}: {rule.seen:.4f}, not {rule.bound} {rule.limit:.4f}" for rule in broken)
         super().__init__(
             f"The candidate of run {run_id} is not registered: {reasons}.\n"
             "Hint: train a better one, or change `gate` in the product's file."
@@ -59,26 +58,34 @@ def train_candidate(product: ModelProduct, platform: Platform) -> LoggedCandidat
         "mlway.feature_definitions": record.feature_definitions,
         "mlway.git_commit": git_commit(),
     }
-    parameters = product.training.parameters | {"algorithm": product.training.algorithm, "seed": product.training.seed}
+    parameters = product.training.parameters | {
+        "algorithm": product.training.algorithm,
+        "objective": product.objective,
+        "seed": product.training.seed,
+    }
     example = feature_matrix(frame.head(EXAMPLE_ROWS), candidate.contract)
     run_id = platform.registry.log_candidate(candidate, parameters, tags, candidate_plots(candidate), example)
     return LoggedCandidate(candidate, run_id)
 
 
 def judge(product: ModelProduct, platform: Platform, run_id: str) -> list[GateRule]:
-    """The gate's rules for the candidate of `run_id`: it and the champion are measured on the same validation rows."""
+    """The gate's rules for the candidate of `run_id`.
+
+    It, the champion and the baseline are measured on the same validation rows.
+    """
     frame = part_of(platform.lake.scan(LAYER, product.name).collect(), product, "validate")
     candidate = load_model(platform.registry.run_folder(run_id))
     champion = platform.registry.champion(product.name)
-    measured = None if champion is None else _champion_metrics(champion, frame)
-    return gate_rules(product.gate, _metrics(frame, candidate.score(frame)), measured)
+    best = None if champion is None else _champion_metrics(product, champion, frame)
+    found = measure(product, frame, candidate.scores(frame))
+    return gate_rules(product.gate, found, best, measure_baseline(product, frame))
 
 
-def _champion_metrics(champion: ModelVersion, frame: pl.DataFrame) -> dict[str, float]:
+def _champion_metrics(product: ModelProduct, champion: ModelVersion, frame: pl.DataFrame) -> dict[str, float]:
     """The champion on the candidate's rows; what was recorded of it where these lack a feature that it needs."""
     model = load_model(champion.folder, champion.digest)
     if set(model.contract.features) <= set(frame.columns):
-        return _metrics(frame, model.score(frame))
+        return measure(product, frame, model.scores(frame))
     prefix = "validation_"
     return {name.removeprefix(prefix): value for name, value in champion.metrics.items() if name.startswith(prefix)}
 
@@ -96,7 +103,3 @@ def register_candidate(product: ModelProduct, platform: Platform, run_id: str) -
     if is_automatic and platform.registry.champion(product.name) is None:
         platform.registry.promote(product.name, version.version)
     return version
-
-
-def _metrics(frame: pl.DataFrame, scores: np.ndarray) -> dict[str, float]:
-    return binary_metrics(frame[LABEL].cast(pl.Float64).to_numpy(), scores)

@@ -16,7 +16,7 @@ from configs.environments import Environment
 from configs.errors import MlwayError
 from configs.load import PROJECT_ROOT
 from mlway_assets.tracking_database import ensure_tracking_database, quiet_mlflow, tracking_database_exists
-from serving.scoring import CONTRACT_FILE, MODEL_FILE, model_digest, write_model
+from serving.scoring import model_digest, model_files, write_model
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,7 +92,9 @@ class Registry:
             mlflow.start_run(experiment_id=experiment, tags=dict(tags)) as run,
             tempfile.TemporaryDirectory() as folder,
         ):
-            digest = write_model(candidate.model_text, candidate.contract, Path(folder) / SCORING_FOLDER)
+            digest = write_model(
+                candidate.model_text, candidate.contract, Path(folder) / SCORING_FOLDER, bounds=candidate.bounds
+            )
             mlflow.log_params({**parameters, "rounds_used": candidate.rounds})
             mlflow.log_metrics(candidate.metrics)
             mlflow.set_tag(DIGEST_TAG, digest)
@@ -181,7 +183,7 @@ class Registry:
             ready = Path(temporary) / "files"
             ready.mkdir()
             source = self.run_folder(run_id)
-            for name in (MODEL_FILE, CONTRACT_FILE):
+            for name in model_files(source):
                 shutil.copyfile(source / name, ready / name)
             if target.exists():
                 shutil.rmtree(target)
@@ -218,7 +220,7 @@ def _git(*arguments: str) -> str:
 
 
 def _log_flavor(candidate: "Candidate", example: "NDArray[np.float64]") -> None:
-    """The native LightGBM flavor, so that any MLflow tool can load the model."""
+    """The native LightGBM flavor of the main booster, so that any MLflow tool can load the model."""
     import lightgbm
     import mlflow
     import pandas as pd

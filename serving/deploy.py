@@ -15,8 +15,11 @@ import httpx
 from configs.environments import Environment
 from configs.errors import MlwayError
 from configs.load import PROJECT_ROOT, Project, configs_folder
+from configs.products import ModelProduct
 
 REQUEST_TIMEOUT_SECONDS = 30
+GATEWAY = "mlway-gateway"
+"""The application of the standard protocols. No product can be called so: a product's name has no hyphen."""
 _CODE_PACKAGES = ("configs", "feature_repo", "serving")
 
 
@@ -56,10 +59,27 @@ def serve_config(
                 "route_prefix": product.route,
                 "import_path": "serving.app:build",
                 "args": {"product": name, "environment": environment_name, "code": code},
-                "deployments": [{"name": name, "user_config": user_config(served.get(name)), "max_surge_percent": 100}],
+                "deployments": [_deployment(product, served.get(name))],
             }
             for name, product in project.products.items()
+        ]
+        + [
+            {
+                "name": GATEWAY,
+                "route_prefix": "/",
+                "import_path": "serving.gateway:build",
+                "args": {"code": code},
+            }
         ],
+    }
+
+
+def _deployment(product: ModelProduct, served: ServedVersion | None) -> dict[str, Any]:
+    return {
+        "name": product.name,
+        "user_config": user_config(served),
+        "max_surge_percent": 100,
+        "ray_actor_options": {"num_cpus": product.endpoint.replica_cpus},
     }
 
 

@@ -106,10 +106,10 @@ def test_feature_columns_say_what_they_are_and_who_uses_them(graph: AssetGraph) 
     column = columns(graph, key)["route_late_share_28d"]
     assert column.description == (
         "Share of arrivals 15 or more minutes late. rate(arrival_delay_minutes >= 15) over 28d. "
-        "Used by flight_delay (model)."
+        "Used by arrival_delay (model), flight_delay (model), flight_ranking (model)."
     )
     assert column.tags == {"window": "28d"}
-    assert graph.get(key).metadata["products"].value == ["flight_delay"]
+    assert graph.get(key).metadata["products"].value == ["arrival_delay", "flight_delay", "flight_ranking"]
 
 
 def test_a_group_without_owner_and_a_mark_of_personal_data_are_shown_as_declared() -> None:

@@ -9,22 +9,29 @@ from configs.load import PROJECT_ROOT, load_environment, load_project
 from feature_repo.store import register_features
 from mlway_assets.resources import Platform
 
+GATES = {
+    "flight_delay": {"metric": "roc_auc", "minimum": 0.55},
+    "arrival_delay": {"metric": "mae", "maximum": 40, "coverage": {"minimum": 0.5, "maximum": 0.95}},
+    "flight_ranking": {"metric": "ndcg_at_k", "k": 5, "minimum": 0.6},
+}
+"""Limits that six weeks are enough for."""
 FIRST_DAY, LAST_DAY, NOW = "2013-01-01", "2013-02-12", "2013-02-09T00:00:00Z"
 
 
 def write_small_configs(folder: Path, state: Path) -> Path:
     """A copy of configs/ in which the split and the days fit six weeks, and no gate stands in the way."""
     shutil.copytree(PROJECT_ROOT / "configs", folder, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
-    product_file = folder / "products" / "flight_delay.yaml"
-    product = yaml.safe_load(product_file.read_text(encoding="utf-8"))
-    product["training"] |= {"rounds": 30, "early_stopping_rounds": 10}
-    product["training"]["split"] = {
-        "train_until": "2013-01-28T00:00:00Z",
-        "validate_until": "2013-02-04T00:00:00Z",
-        "test_until": "2013-02-09T00:00:00Z",
-    }
-    product["gate"]["minimum"] = 0.55
-    product_file.write_text(yaml.safe_dump(product), encoding="utf-8")
+    for name, gate in GATES.items():
+        product_file = folder / "products" / f"{name}.yaml"
+        product = yaml.safe_load(product_file.read_text(encoding="utf-8"))
+        product["training"] |= {"rounds": 30, "early_stopping_rounds": 10}
+        product["training"]["split"] = {
+            "train_until": "2013-01-28T00:00:00Z",
+            "validate_until": "2013-02-04T00:00:00Z",
+            "test_until": "2013-02-09T00:00:00Z",
+        }
+        product["gate"] = gate
+        product_file.write_text(yaml.safe_dump(product), encoding="utf-8")
     environment_file = folder / "environments" / "local.yaml"
     environment = yaml.safe_load(environment_file.read_text(encoding="utf-8"))
     environment |= {"state": str(state), "days": {"first": FIRST_DAY, "last": LAST_DAY}}

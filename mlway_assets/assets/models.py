@@ -7,6 +7,7 @@ import dagster as dg
 from configs.catalogue import declared_features
 from configs.load import Project
 from configs.products import ModelProduct
+from feature_repo.column_types import POLARS_TYPES
 from feature_repo.windows import EVENT_TIMESTAMP
 from mlway_assets.asset_keys import (
     candidate_key,
@@ -21,7 +22,9 @@ from mlway_assets.assets.training_set_checks import build_training_set_checks
 from mlway_assets.checks import GATE, gate_check
 from mlway_assets.column_lineage import training_set_origins
 from mlway_assets.compute.plots import candidate_plots
-from mlway_assets.compute.population import LABEL, LABEL_KNOWN_AT
+from mlway_assets.compute.population import LABEL, LABEL_KNOWN_AT, query_columns
+from mlway_assets.declared_tables import curated_tables
+from mlway_assets.expressions import row_type
 from mlway_assets.metadata import column_metadata, key_lineage, picture, table_metadata
 from mlway_assets.models import LoggedCandidate, judge, register_candidate, train_candidate
 from mlway_assets.resources import Platform
@@ -89,7 +92,8 @@ def _gate(product: ModelProduct) -> dg.AssetChecksDefinition:
         asset=candidate_key(product.name),
         name=GATE,
         blocking=True,
-        description="The candidate reaches the minimum and is no worse than the champion on the same validation rows.",
+        description="The candidate keeps to the gate's limits, and on the same validation rows is no worse than the "
+        "champion.",
     )
     def gate(context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
         return gate_check(judge(product, platform, _candidate_run(context.instance, product)))
@@ -148,9 +152,17 @@ def _columns(product: ModelProduct, project: Project) -> Mapping[str, dg.Metadat
         for group in product.features
         for name, feature in declared_features(project, project.features[group]).items()
     }
-    types = {EVENT_TIMESTAMP: "timestamp", LABEL: "boolean", LABEL_KNOWN_AT: "timestamp"}
+    types = {EVENT_TIMESTAMP: "timestamp", **dict.fromkeys(query_columns(product), "string")}
+    types |= {LABEL: _label_type(product, project), LABEL_KNOWN_AT: "timestamp"}
     types |= {**product.population.request, **{name: feature.type for name, feature in features.items()}}
     return column_metadata(types, key_lineage(training_set_origins(project, product)), features)
+
+
+def _label_type(product: ModelProduct, project: Project) -> str:
+    columns = curated_tables(project)[product.population.table].columns
+    file = f"products/{product.name}.yaml"
+    found = row_type(file, "label.expression", product.label.expression, columns)
+    return next((name for name, kind in POLARS_TYPES.items() if kind == found), str(found).lower())
 
 
 def _record_metadata(record: TrainingSetRecord) -> dict[str, dg.MetadataValue]:

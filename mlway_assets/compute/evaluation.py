@@ -1,9 +1,14 @@
-"""How good probabilities are: discrimination, log loss, Brier score, calibration."""
+"""How good scores are: probabilities, values with their intervals, and orders.
+
+Which of these a product is measured by is in measurement.py.
+"""
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from configs.errors import MlwayError
+from serving.scoring import Scores
 
 Array = NDArray[np.float64]
 
@@ -14,6 +19,16 @@ class OneClassError(MlwayError):
     def __init__(self, rows: int) -> None:
         super().__init__(
             f"All {rows} labels are of one class.\nHint: check the label's expression and the dates of the split."
+        )
+
+
+class NothingToRankError(MlwayError):
+    """No query has two rows of different grades, so that every order is as good as any other."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__(
+            f"None of the queries of these {rows} rows has rows of different relevance.\n"
+            "Hint: check `ranking` in the product's file and the dates of the split."
         )
 
 
@@ -55,3 +70,72 @@ def calibration_error(labels: Array, scores: Array, bins: int = 10) -> float:
     """
     predicted, observed, share = calibration_bins(labels, scores, bins)
     return float(np.sum(share * np.abs(observed - predicted)))
+
+
+def regression_metrics(labels: Array, scores: Scores) -> dict[str, float]:
+    """Mean and median absolute error, root mean squared error, bias (mean of score - label), and R squared.
+
+    With an interval also its coverage, the share of labels that it holds, and its mean width.
+    """
+    errors = scores.score - labels
+    spread = float(np.sum((labels - labels.mean()) ** 2))
+    found = {
+        "mae": float(np.abs(errors).mean()),
+        "median_absolute_error": float(np.median(np.abs(errors))),
+        "rmse": float(np.sqrt(np.mean(errors**2))),
+        "bias": float(errors.mean()),
+        "r2": 1 - float(np.sum(errors**2)) / spread if spread else float("nan"),
+        "rows": float(len(labels)),
+    }
+    if scores.lower is None or scores.upper is None:
+        return found
+    return found | {
+        "coverage": float(is_covered(labels, scores).mean()),
+        "interval_width": float((scores.upper - scores.lower).mean()),
+    }
+
+
+def is_covered(labels: Array, scores: Scores) -> NDArray[np.bool_]:
+    """Whether each label lies within its interval, ends included."""
+    assert scores.lower is not None  # noqa: S101 - callers ask where there is an interval
+    assert scores.upper is not None  # noqa: S101
+    return (scores.lower <= labels) & (labels <= scores.upper)
+
+
+def query_ndcg(queries: pl.Series, grades: Array, scores: Array, k: int) -> pl.DataFrame:
+    """Columns `query`, `rows` and `ndcg`, NDCG@k, of each query that any order can be better or worse for.
+
+    Gain 2^grade - 1, discount 1 / log2(position + 1) up to position k (Burges et al. 2005). Rows with the same score
+    share their positions' mean discount (McSherry & Najork 2008): no order among them is made up, so that a constant
+    score has the NDCG that a random order has on average. Queries whose rows all have one grade are left out.
+    """
+    rows = pl.DataFrame({"query": queries, "gain": 2.0**grades - 1, "score": scores})
+    told = rows.filter(pl.col("gain").n_unique().over("query") > 1)
+    found, best = (_discounted_gain(told, by, k) for by in ("score", "gain"))
+    return found.join(best, on="query", validate="1:1").select(
+        "query", "rows", (pl.col("total") / pl.col("total_right")).alias("ndcg")
+    )
+
+
+def ranking_metrics(queries: pl.Series, grades: Array, scores: Array, k: int) -> dict[str, float]:
+    """Mean NDCG@k over the queries that have rows of different grades, how many those are, and all rows.
+
+    Raises NothingToRankError.
+    """
+    by_query = query_ndcg(queries, grades, scores, k)
+    mean = by_query["ndcg"].mean()
+    if not isinstance(mean, float):
+        raise NothingToRankError(len(grades))
+    return {f"ndcg_at_{k}": mean, "queries": float(len(by_query)), "rows": float(len(grades))}
+
+
+def _discounted_gain(rows: pl.DataFrame, by: str, k: int) -> pl.DataFrame:
+    position = pl.int_range(1, pl.len() + 1).over("query")
+    discount = pl.when(position <= k).then(1 / (position + 1).log(2)).otherwise(0.0)
+    return (
+        rows.sort("query", by, descending=[False, True])
+        .with_columns(discount.alias("discount"))
+        .with_columns(pl.col("discount").mean().over("query", by))
+        .group_by("query", maintain_order=True)
+        .agg(pl.len().alias("rows"), (pl.col("gain") * pl.col("discount")).sum().alias("total"))
+    )

@@ -6,24 +6,30 @@ from typing import Literal
 import polars as pl
 
 from configs.products import ModelProduct
+from feature_repo.expressions import parse
 from feature_repo.windows import EVENT_TIMESTAMP
 
 LABEL = "label"
 LABEL_KNOWN_AT = "label_known_at"
+QUERY = "query_key"
+"""Which rows are put in order together: what they agree in, as JSON. A ranking's alone."""
 
 
 def labelled_rows(product: ModelProduct, table: pl.LazyFrame) -> pl.LazyFrame:
     """Rows with a label, up to the end of the test part.
 
-    Columns: the request's fields, `event_timestamp` (the event less the horizon), `label`, `label_known_at`.
+    Columns: the request's fields, `event_timestamp` (see `asked_at`), in a ranking `query_key`, `label`,
+    `label_known_at`.
     """
     population, label = product.population, product.label
     return (
-        table.filter(pl.col(population.event_time) < product.training.split.test_until)
+        _with_moments(product, table)
+        .filter(pl.col(population.event_time) < product.training.split.test_until)
         .select(
             *population.request,
-            (pl.col(population.event_time) - population.horizon).alias(EVENT_TIMESTAMP),
-            pl.sql_expr(label.expression).alias(LABEL),
+            EVENT_TIMESTAMP,
+            *query_columns(product),
+            parse(label.expression).alias(LABEL),
             pl.col(label.known_at).alias(LABEL_KNOWN_AT),
         )
         .drop_nulls([LABEL, LABEL_KNOWN_AT])
@@ -31,14 +37,35 @@ def labelled_rows(product: ModelProduct, table: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def rows_to_score(product: ModelProduct, table: pl.LazyFrame, now: datetime) -> pl.LazyFrame:
-    """Every row of `table` as a request carries it, with features as of the horizon, or as of now if that is sooner."""
-    population = product.population
-    horizon = pl.col(population.event_time) - population.horizon
-    return table.select(
+    """Every row of `table` as a request carries it, with features as asked for, or as of now if that is sooner."""
+    return _with_moments(product, table).select(
         "event_day",
-        *population.request,
-        pl.min_horizontal(horizon, pl.lit(now, pl.Datetime("us", "UTC"))).alias(EVENT_TIMESTAMP),
+        *product.population.request,
+        *query_columns(product),
+        pl.min_horizontal(EVENT_TIMESTAMP, pl.lit(now, pl.Datetime("us", "UTC"))).alias(EVENT_TIMESTAMP),
     )
+
+
+def query_columns(product: ModelProduct) -> list[str]:
+    """The column that says which query a row belongs to, where the product ranks."""
+    return [] if product.ranking is None else [QUERY]
+
+
+def asked_at(product: ModelProduct) -> pl.Expr:
+    """The moment as of which a row's features are taken: the horizon before its event.
+
+    Rows of one query are asked about at once, so all of theirs are as of the horizon before the first of them: taken
+    each at its own time, the later ones would know what nobody knew when they were put in order.
+    """
+    event = pl.col(product.population.event_time)
+    return (event if product.ranking is None else event.min().over(QUERY)) - product.population.horizon
+
+
+def _with_moments(product: ModelProduct, table: pl.LazyFrame) -> pl.LazyFrame:
+    if product.ranking is not None:
+        parts = [parse(part).alias(f"part_{number}") for number, part in enumerate(product.ranking.groups)]
+        table = table.with_columns(pl.struct(parts).struct.json_encode().alias(QUERY))
+    return table.with_columns(asked_at(product).alias(EVENT_TIMESTAMP))
 
 
 def in_order(frame: pl.DataFrame, product: ModelProduct) -> pl.DataFrame:

@@ -1,79 +1,141 @@
 """Fit a candidate and measure it."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
 from configs.products import ModelProduct
-from mlway_assets.compute.evaluation import Array, binary_metrics
-from mlway_assets.compute.population import LABEL, part_of
+from mlway_assets.compute.measurement import Measured, measure_baseline, measured, metrics_of, targets
+from mlway_assets.compute.population import QUERY, part_of
 from serving.scoring import ModelContract, ScoringModel, feature_matrix, learn_levels
 
 if TYPE_CHECKING:
     import lightgbm
 
-_FIXED = {"objective": "binary", "verbosity": -1, "deterministic": True, "force_row_wise": True}
+_FIXED = {"verbosity": -1, "deterministic": True, "force_row_wise": True}
 """Row-wise histograms and `deterministic` make the same data and seed give the same model."""
+_LOSS: dict[str, dict[str, Any]] = {
+    "binary": {"objective": "binary", "metric": "binary_logloss"},
+    "l2": {"objective": "l2", "metric": "l2"},
+    "l1": {"objective": "l1", "metric": "l1"},
+    "quantile": {"objective": "quantile", "metric": "quantile", "alpha": 0.5},
+    "lambdarank": {"objective": "lambdarank", "metric": "ndcg"},
+}
+"""What is minimised, and what early stopping looks at on validation."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A fitted model with what was measured on each part, and the scores of the test part for the report."""
+    """A fitted model with what was measured on each part, and the scores of the test part for the report.
+
+    `bounds` are the interval's lower and upper booster.
+    """
 
     model_text: str
     contract: ModelContract
     rounds: int
     metrics: dict[str, float]
-    test_labels: Array
-    test_scores: Array
+    test: Measured
     importance: dict[str, float]
+    bounds: tuple[str, str] | None = None
 
 
 def train(product: ModelProduct, features: dict[str, str], frame: pl.DataFrame) -> Candidate:
     """Fit on the training part, stop early on validation, read the test part once, for the report.
 
-    `frame` has the features, `label` and `label_known_at`; `features` gives the model's features and their types.
-    Raises OneClassError.
+    `frame` has the features, `label`, `label_known_at` and, in a ranking, `query_key`; `features` gives the model's
+    features and their types. Raises OneClassError, NothingToRankError, RelevanceError.
     """
+    training, validation, test = (part_of(frame, product, part) for part in ("train", "validate", "test"))
+    interval = product.interval
+    contract = ModelContract(
+        product=product.name,
+        features=features,
+        levels=learn_levels(training, features),
+        task=product.task,
+        interval=None if interval is None else (interval.lower, interval.upper),
+    )
+    boosters = _fit(product, contract, training, validation)
+    texts = [booster.model_to_string(num_iteration=booster.best_iteration) for booster in boosters]
+    model = _model(texts, contract)
+    seen = {"validation": measured(product, validation, model.scores(validation))}
+    seen["test"] = measured(product, test, model.scores(test))
+    metrics = {"train_rows": float(len(training))}
+    for name, part in (("validation", validation), ("test", test)):
+        metrics |= _named(name, product, seen[name], part)
+    gains = zip(features, boosters[0].feature_importance("gain"), strict=True)
+    return Candidate(
+        model_text=texts[0],
+        contract=contract,
+        rounds=boosters[0].best_iteration,
+        metrics=metrics,
+        test=seen["test"],
+        importance={name: float(gain) for name, gain in gains},
+        bounds=(texts[1], texts[2]) if interval is not None else None,
+    )
+
+
+def _named(name: str, product: ModelProduct, seen: Measured, part: pl.DataFrame) -> dict[str, float]:
+    """The metrics of one part under its name, and what the baseline reaches there in the gate's metric."""
+    found = {f"{name}_{metric}": value for metric, value in metrics_of(product, seen).items()}
+    metric = product.gate.metric_name
+    return found | {f"{name}_baseline_{metric}": measure_baseline(product, part)[metric]}
+
+
+def _model(texts: list[str], contract: ModelContract) -> ScoringModel:
     import lightgbm
 
-    training, validation, test = (part_of(frame, product, part) for part in ("train", "validate", "test"))
-    contract = ModelContract(product=product.name, features=features, levels=learn_levels(training, features))
-    booster = _fit(product, contract, training, validation)
-    text = booster.model_to_string(num_iteration=booster.best_iteration)
-    model = ScoringModel(lightgbm.Booster(model_str=text), contract, digest="")
-    metrics = {"train_rows": float(len(training))}
-    scores = np.empty(0)
-    for name, part in (("validation", validation), ("test", test)):
-        scores = model.score(part)
-        metrics |= {f"{name}_{metric}": value for metric, value in binary_metrics(_labels(part), scores).items()}
-    gains = zip(features, booster.feature_importance("gain"), strict=True)
-    return Candidate(
-        text, contract, booster.best_iteration, metrics, _labels(test), scores, {name: float(g) for name, g in gains}
-    )
+    booster, *ends = (lightgbm.Booster(model_str=text) for text in texts)
+    return ScoringModel(booster, contract, digest="", bounds=(ends[0], ends[1]) if ends else None)
 
 
 def _fit(
     product: ModelProduct, contract: ModelContract, training: pl.DataFrame, validation: pl.DataFrame
+) -> "list[lightgbm.Booster]":
+    """The main booster, then those of the interval's ends. All learn from one data set, which is binned once."""
+    losses = [_LOSS[product.objective]]
+    losses += [_LOSS["quantile"] | {"alpha": alpha} for alpha in contract.interval or ()]
+    if product.gate.k is not None:
+        losses[0] = losses[0] | {"eval_at": [product.gate.k]}
+    fit = _dataset(product, contract, training, None)
+    held_out = _dataset(product, contract, validation, fit)
+    return [_boost(product, loss, fit, held_out) for loss in losses]
+
+
+def _boost(
+    product: ModelProduct, loss: dict[str, Any], fit: "lightgbm.Dataset", held_out: "lightgbm.Dataset"
 ) -> "lightgbm.Booster":
     import lightgbm
 
     spec = product.training
-    names = list(contract.features)
-    categorical = [name for name, kind in contract.features.items() if kind == "string"]
-    fit = lightgbm.Dataset(
-        feature_matrix(training, contract), _labels(training), feature_name=names, categorical_feature=categorical
-    )
     return lightgbm.train(
-        _FIXED | spec.parameters | {"seed": spec.seed, "metric": "binary_logloss"},
+        _FIXED | spec.parameters | loss | {"seed": spec.seed},
         fit,
         num_boost_round=spec.rounds,
-        valid_sets=[lightgbm.Dataset(feature_matrix(validation, contract), _labels(validation), reference=fit)],
+        valid_sets=[held_out],
         callbacks=[lightgbm.early_stopping(spec.early_stopping_rounds, verbose=False)],
     )
 
 
-def _labels(frame: pl.DataFrame) -> Array:
-    return frame[LABEL].cast(pl.Float64).to_numpy()
+def _dataset(
+    product: ModelProduct, contract: ModelContract, frame: pl.DataFrame, reference: "lightgbm.Dataset | None"
+) -> "lightgbm.Dataset":
+    import lightgbm
+
+    sizes = None
+    if product.ranking is not None:  # LightGBM wants each query's rows side by side, and how many they are.
+        frame = frame.sort(QUERY, maintain_order=True)
+        sizes = frame.group_by(QUERY, maintain_order=True).len()["len"].to_numpy().astype(np.int32)
+    if reference is not None:
+        return lightgbm.Dataset(
+            feature_matrix(frame, contract), targets(product, frame), reference=reference, group=sizes
+        )
+    return lightgbm.Dataset(
+        feature_matrix(frame, contract),
+        targets(product, frame),
+        group=sizes,
+        feature_name=list(contract.features),
+        categorical_feature=[name for name, kind in contract.features.items() if kind == "string"],
+    )

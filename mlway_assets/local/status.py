@@ -13,6 +13,7 @@ def status(platform: Platform) -> dict[str, Any]:
     environment = platform.environment
     states = ProcessManager(local_paths(environment)).states()
     addresses = {
+        "grpc": f"127.0.0.1:{environment.ports.grpc}",
         "dagster": f"http://127.0.0.1:{environment.ports.dagster}",
         "mlflow": f"http://127.0.0.1:{environment.ports.mlflow}",
         "ray": f"http://127.0.0.1:{environment.ports.ray_dashboard}",
@@ -37,6 +38,7 @@ def _product(platform: Platform, name: str, has_registry: bool) -> dict[str, Any
         "champion": None
         if champion is None
         else {"version": champion.version, "digest": champion.digest, "metrics": dict(champion.metrics)},
+        "metric": product.gate.metric_name,
         "endpoint": product_url(platform, product),
         "answers": answers,
         "serving": ("baseline" if version is None else version) if answers else None,

@@ -9,6 +9,7 @@ from configs.catalogue import catalogue_warnings, declared_features, using_produ
 from configs.load import Project, load_project
 
 PROJECT = load_project()
+PRODUCTS = ["arrival_delay", "flight_delay", "flight_ranking"]
 
 
 def changed(group: str, product: dict[str, Any] | None = None, **changes: Any) -> Project:
@@ -35,9 +36,9 @@ def test_a_windowed_feature_says_its_formula_and_window() -> None:
 
 def test_a_product_uses_what_its_model_sees_and_what_its_request_features_read() -> None:
     features = declared_features(PROJECT, PROJECT.features["aircraft"])
-    assert features["aircraft_seats"].products == {"flight_delay": "model"}
-    assert features["aircraft_year_built"].products == {"flight_delay": "input of departure_request"}
-    assert using_products(PROJECT, PROJECT.features["aircraft"]) == ["flight_delay"]
+    assert features["aircraft_seats"].products == dict.fromkeys(PRODUCTS, "model")
+    assert features["aircraft_year_built"].products == dict.fromkeys(PRODUCTS, "input of departure_request")
+    assert using_products(PROJECT, PROJECT.features["aircraft"]) == PRODUCTS
 
 
 def test_a_feature_that_is_excluded_and_read_by_nothing_is_unused() -> None:
@@ -59,7 +60,7 @@ def test_a_group_without_owner_is_a_warning_and_no_error() -> None:
 
 
 def test_a_deprecated_feature_in_use_is_a_warning() -> None:
-    text = "route:route_distance_miles is deprecated, and flight_delay uses it."
+    text = "route:route_distance_miles is deprecated, and arrival_delay, flight_delay, flight_ranking use it."
     assert text in messages(changed("route", tags=("deprecated",)))
 
 

@@ -221,8 +221,11 @@ def test_feasts_registry_says_what_each_feature_is_and_who_uses_it(built_platfor
         "owner": "team:flight-operations",
         "formula": "rate(arrival_delay_minutes >= 15)",
         "window": "28d",
-        "products": "flight_delay",
+        "products": "arrival_delay, flight_delay, flight_ranking",
     }
-    assert view.tags.items() >= {"entity": "route", "kind": "windowed", "products": "flight_delay"}.items()
+    assert (
+        view.tags.items()
+        >= {"entity": "route", "kind": "windowed", "products": "arrival_delay, flight_delay, flight_ranking"}.items()
+    )
     on_demand = store.get_on_demand_feature_view("departure_request")
     assert on_demand.tags["aircraft_age_years"] == "Years since the aircraft was built."

@@ -144,7 +144,10 @@ def test_marks_and_missing_owners_are_printed(empty: Platform, monkeypatch: pyte
     assert "owned by nobody" in printed.stdout
     assert "deprecated, pii" in printed.stdout
     assert "aircraft has no owner: add `owner` to its file." in printed.stderr
-    assert "aircraft:aircraft_seats is deprecated, and flight_delay uses it." in printed.stderr
+    assert (
+        "aircraft:aircraft_seats is deprecated, and arrival_delay, flight_delay, flight_ranking use it."
+        in printed.stderr
+    )
     assert "aircraft_seats [deprecated] [pii]" in mlway(empty, monkeypatch, "features").stdout
 
 
@@ -153,7 +156,9 @@ def test_as_json_the_command_prints_one_object(empty: Platform, monkeypatch: pyt
     assert [warning["kind"] for warning in found["warnings"]] == ["unused"]
     feature = found["groups"]["aircraft"]["features"]["aircraft_year_built"]
     assert feature["owner"] == "team:flight-operations"
-    assert feature["products"] == {"flight_delay": "input of departure_request"}
+    assert feature["products"] == dict.fromkeys(
+        ("arrival_delay", "flight_delay", "flight_ranking"), "input of departure_request"
+    )
     assert feature["statistics"] is None
 
 

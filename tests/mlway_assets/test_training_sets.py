@@ -183,7 +183,7 @@ def test_the_command_lists_versions_and_builds_one_again(
     assert listed[0]["sha256"][:12] in mlway(built_platform, monkeypatch, "training-sets").stdout
     unknown = mlway(built_platform, monkeypatch, "training-sets", "nothing")
     assert unknown.exit_code == 1
-    assert "No model product is called 'nothing'. Known: flight_delay" in unknown.stderr
+    assert "No model product is called 'nothing'. Known: arrival_delay, flight_delay, flight_ranking" in unknown.stderr
 
 
 def test_another_process_with_one_thread_builds_the_same_and_writes_it(
