@@ -1,6 +1,6 @@
 """Why an answer was what it was: its score again from the log and, apart from that, from the lake, by feature."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,10 +17,10 @@ from feature_repo.services import service_name
 from feature_repo.store import historical_features, open_store
 from feature_repo.windows import EVENT_TIMESTAMP
 from mlway_assets.decision_lookup import FoundDecision, UnknownDecisionError, find_decision, parse_identity
-from mlway_assets.decision_table import main_score
 from mlway_assets.resources import Platform
+from serving.baseline import baseline_scores
 from serving.decision_records import Decision, Record
-from serving.scoring import ModelContract, ModelFileError, ScoringModel, feature_matrix, load_model
+from serving.scoring import ModelContract, ModelFileError, Scores, ScoringModel, feature_matrix, load_model
 
 Matrix = NDArray[np.float64]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -48,9 +48,10 @@ class ExplainedRow:
     row: int
     request: dict[str, Any]
     logged: Any
-    from_log: float | None
+    """The score; of an answer with an interval a mapping of `score`, `lower` and `upper`, and so are the next two."""
+    from_log: Any
     is_equal: bool | None
-    from_lake: float | None
+    from_lake: Any
     is_equal_in_lake: bool | None
     features: list[ExplainedFeature]
     expected: float | None
@@ -96,14 +97,15 @@ def explain_decision(text: str, platform: Platform) -> Explanation:
 def _explain_baseline(found: FoundDecision, rows: Sequence[int], platform: Platform) -> Explanation:
     decision = found.record.decision
     product = platform.project.products.get(decision.product)
-    declared = product.baseline.score if product else None
+    is_known = product is not None and product.baseline.order_by not in found.record.hidden_fields
+    scores = baseline_scores(product, _request_frame(decision, product)) if product and is_known else None
     explained = [
         ExplainedRow(
             row=row,
             request=decision.requests[row],
             logged=decision.scores[row],
-            from_log=declared,
-            is_equal=None if declared is None else _same(main_score(decision.scores[row]), declared),
+            from_log=_answer(scores, row, decision.scores[row]),
+            is_equal=_is_same(decision.scores[row], scores, row),
             from_lake=None,
             is_equal_in_lake=None,
             features=[],
@@ -112,7 +114,7 @@ def _explain_baseline(found: FoundDecision, rows: Sequence[int], platform: Platf
         )
         for row in rows
     ]
-    problem = "The baseline answered: the score beside it is the one that is declared now."
+    problem = "The baseline answered: the score beside it is that of the baseline as it is declared now."
     return Explanation(found, explained, problem, "The baseline sees no features.")
 
 
@@ -183,25 +185,24 @@ def _explain(
 ) -> list[ExplainedRow]:
     chosen = list(rows)
     is_whole = len(record.decision.features) == len(model.contract.features)
-    from_log = model.score(_as_frame(logged[chosen], model.contract), threads=1) if is_whole else None
+    from_log = model.score_matrix(np.ascontiguousarray(logged[chosen])) if is_whole else None
     lake = None if in_lake is None else feature_matrix(in_lake[chosen], model.contract)
-    from_lake = None if in_lake is None else model.score(in_lake[chosen], threads=1)
+    from_lake = None if lake is None else model.score_matrix(lake)
     seen = logged[chosen] if is_whole else lake
-    contributions = None if seen is None else _contributions(model, seen)
+    contributions = None if seen is None else model.contributions(np.ascontiguousarray(seen))
     explained = []
     for place, row in enumerate(chosen):
-        score = main_score(record.decision.scores[row])
-        again, offline = _at(from_log, place), _at(from_lake, place)
+        score = record.decision.scores[row]
         parts = None if contributions is None else contributions[place]
         explained.append(
             ExplainedRow(
                 row=row,
                 request=record.decision.requests[row],
-                logged=record.decision.scores[row],
-                from_log=again,
-                is_equal=None if again is None else _same(score, again),
-                from_lake=offline,
-                is_equal_in_lake=None if offline is None else _same(score, offline),
+                logged=score,
+                from_log=_answer(from_log, place, score),
+                is_equal=_is_same(score, from_log, place),
+                from_lake=_answer(from_lake, place, score),
+                is_equal_in_lake=_is_same(score, from_lake, place),
                 features=_features(record, model.contract, logged[row], None if lake is None else lake[place], parts),
                 expected=None if parts is None else float(parts[-1]),
                 contribution_sum=None if parts is None else float(parts.sum()),
@@ -223,31 +224,31 @@ def _features(
     return found
 
 
-def _as_frame(matrix: Matrix, contract: ModelContract) -> pl.DataFrame:
-    """The feature frame of which `matrix` is the scoring core's view: codes of texts become texts again."""
-    columns = []
-    for place, (name, kind) in enumerate(contract.features.items()):
-        values = np.ascontiguousarray(matrix[:, place])
-        if kind == "string":
-            levels = contract.levels[name]
-            texts = [None if np.isnan(value) else levels[int(value)] for value in values]
-            columns.append(pl.Series(name, texts, pl.String))
-        else:
-            columns.append(pl.Series(name, values))
-    return pl.DataFrame(columns)
+def _answer(scores: Scores | None, place: int, logged: Any) -> Any:
+    """A row's scores in the form of what was logged: the main score, or what a mapping names."""
+    if scores is None:
+        return None
+    if not isinstance(logged, Mapping):
+        return float(scores.score[place])
+    told = {"score": scores.score, "lower": scores.lower, "upper": scores.upper}
+    return {name: _at(told.get(name), place) for name in logged}
 
 
-def _contributions(model: ScoringModel, matrix: Matrix) -> Matrix:
-    """Each feature's share of the raw score by row, and behind them the score that is expected before any is known."""
-    return np.asarray(model.booster.predict(matrix, pred_contrib=True, num_threads=1), dtype=np.float64)
+def _is_same(logged: Any, scores: Scores | None, place: int) -> bool | None:
+    again = _answer(scores, place, logged)
+    if again is None:
+        return None
+    if isinstance(logged, Mapping):
+        return all(_same(value, again[name]) for name, value in logged.items())
+    return _same(logged, again)
 
 
 def _at(values: Matrix | None, place: int) -> float | None:
     return None if values is None else float(values[place])
 
 
-def _same(one: float | None, other: float) -> bool:
+def _same(one: float | None, other: float | None) -> bool:
     """Whether two numbers have the same bits; missing is missing, whatever its bits."""
-    if one is None:
-        return False
+    if one is None or other is None:
+        return one is other
     return bool(np.isnan(one) and np.isnan(other)) or np.float64(one).tobytes() == np.float64(other).tobytes()

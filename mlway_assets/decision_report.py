@@ -107,9 +107,9 @@ def _row_parts(row: ExplainedRow) -> Iterator[str | Table]:
 def _verdicts(row: ExplainedRow) -> Iterator[str]:
     yield f"score, as logged       {escape(str(row.logged))}"
     if row.from_log is not None:
-        yield f"again, from the log    {row.from_log!r}  {_verdict(row.is_equal)}"
+        yield f"again, from the log    {escape(str(row.from_log))}  {_verdict(row.is_equal)}"
     if row.from_lake is not None:
-        yield f"again, from the lake   {row.from_lake!r}  {_verdict(row.is_equal_in_lake)}"
+        yield f"again, from the lake   {escape(str(row.from_lake))}  {_verdict(row.is_equal_in_lake)}"
         differing = [feature.name for feature in row.features if feature.agrees is False]
         if differing:
             yield f"features that differ   {escape(', '.join(differing))}"
@@ -135,8 +135,8 @@ def _score_table(explanation: Explanation) -> Table:
     table = Table("row", "as logged", "from the log", "", "from the lake", "", "features that differ", title="Scores")
     for row in explanation.rows:
         differing = sum(feature.agrees is False for feature in row.features)
-        again = "" if row.from_log is None else repr(row.from_log)
-        lake = "" if row.from_lake is None else repr(row.from_lake)
+        again = "" if row.from_log is None else escape(str(row.from_log))
+        lake = "" if row.from_lake is None else escape(str(row.from_lake))
         cells = [again, _AGREES[row.is_equal], lake, _AGREES[row.is_equal_in_lake], str(differing)]
         table.add_row(str(row.row), escape(str(row.logged)), *cells)
     return table

@@ -10,22 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from decision_support import PRODUCT, REQUEST, baseline, flip_byte, product
 from tests_support import open_small_platform, write_small_configs
 from typer.testing import CliRunner
 
-from configs.load import Project
+from configs.load import Project, load_project
+from feature_repo.column_types import POLARS_TYPES
 from feature_repo.request_features import with_request_features
 from mlway_assets.cli import app
 from mlway_assets.decision_compaction import compact_decisions
 from mlway_assets.decision_explanation import DecisionModelError, Explanation, explain_decision
 from mlway_assets.decision_lookup import UnknownDecisionError
 from mlway_assets.resources import Platform
+from serving.baseline import baseline_scores
 from serving.decision_log import Decision, new_decision_id, open_decision_log
 from serving.decision_segments import ChainError, list_segments
 from serving.online_features import build_online_features, join_key_columns, with_features
-from serving.scoring import feature_matrix, load_model
+from serving.scoring import Scores, feature_matrix, load_model
 
 ROWS = 3
 runner = CliRunner()
@@ -48,40 +51,48 @@ def clean_lake(built_platform: Platform) -> Iterator[None]:
     shutil.rmtree(built_platform.environment.state / "lake" / "raw" / f"decisions_{PRODUCT}", ignore_errors=True)
 
 
-def answer(platform: Platform) -> Decision:
+def answer(platform: Platform, name: str = PRODUCT) -> Decision:
     """What an endpoint with the champion answers to some requests, before anything is hidden."""
-    declared = platform.project.products[PRODUCT]
+    declared = platform.project.products[name]
     groups = platform.project.table_groups(declared)
     frame = platform.lake.scan("predictions", PRODUCT).collect().sort("scheduled_departure", "flight")
     rows = frame.tail(ROWS).select(*declared.population.request)
     now = platform.clock.now()
     read = build_online_features(platform.environment, groups).read(join_key_columns(rows, groups), now)
     features = with_request_features(platform.project.request_groups(declared), with_features(rows, groups, read))
-    champion = platform.registry.require_champion(PRODUCT)
+    champion = platform.registry.require_champion(name)
     model = load_model(champion.folder, champion.digest)
+    matrix = feature_matrix(features, model.contract)
     return Decision(
         id=new_decision_id(),
         at=int(now.timestamp()) * 1_000_000,
         answered_at=time.time_ns() // 1000,
-        product=PRODUCT,
-        model={"name": PRODUCT, "version": champion.version},
+        product=name,
+        model={"name": name, "version": champion.version},
         digest=champion.digest,
         variant="champion",
         caller="key-1",
         requests=rows.to_dicts(),
         features=tuple(model.contract.features),
-        vectors=feature_matrix(features, model.contract),
+        vectors=matrix,
         ages=read.ages,
         missing=read.missing,
-        scores=model.score(features, threads=1).tolist(),
+        scores=answers(model.score_matrix(matrix)),
         degraded=[],
         latency_microseconds=900,
         cache_hits=0,
     )
 
 
+def answers(scores: Scores) -> list[Any]:
+    if scores.lower is None or scores.upper is None:
+        return scores.score.tolist()
+    ends = zip(scores.score.tolist(), scores.lower.tolist(), scores.upper.tolist(), strict=True)
+    return [{"score": score, "lower": lower, "upper": upper} for score, lower, upper in ends]
+
+
 def record(platform: Platform, decision: Decision) -> str:
-    log = open_decision_log(platform.project, platform.environment, platform.project.products[PRODUCT], "r1")
+    log = open_decision_log(platform.project, platform.environment, platform.project.products[decision.product], "r1")
     log.append(decision)
     log.close()
     return decision.id
@@ -102,6 +113,35 @@ def test_a_decision_comes_out_the_same_from_the_log_and_from_the_lake(logging: P
         assert row.logged == made.scores[place]
         assert row.contribution_sum is not None
         assert 1 / (1 + np.exp(-row.contribution_sum)) == pytest.approx(row.logged, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", load_project().products)
+def test_a_decision_of_every_product_comes_out_the_same_with_its_interval(name: str, logging: Platform) -> None:
+    made = answer(logging, name)
+    explained = explain_decision(record(logging, made), logging)
+    assert scores(explained) == [(True, True)] * ROWS
+    assert [row.from_log for row in explained.rows] == made.scores
+    assert isinstance(made.scores[0], dict) == (logging.project.products[name].interval is not None)
+
+
+def test_an_interval_that_the_model_does_not_give_is_another_answer(logging: Platform) -> None:
+    made = answer(logging, "arrival_delay")
+    wrong = {**made.scores[0], "upper": float(np.nextafter(made.scores[0]["upper"], np.inf))}
+    explained = explain_decision(record(logging, replace(made, scores=[wrong, *made.scores[1:]])), logging)
+    assert [row.is_equal for row in explained.rows] == [False, True, True]
+
+
+@pytest.mark.parametrize("name", load_project().products)
+def test_the_baseline_of_every_product_comes_out_the_same(name: str, logging: Platform) -> None:
+    made = answer(logging, name)
+    declared = logging.project.products[name]
+    rows = pl.DataFrame(
+        made.requests, {field: POLARS_TYPES[kind] for field, kind in declared.population.request.items()}
+    )
+    given = answers(baseline_scores(declared, rows))
+    plain = {"model": {"name": "baseline"}, "digest": None, "features": (), "vectors": [[]] * ROWS, "ages": {}}
+    explained = explain_decision(record(logging, replace(made, scores=given, **plain)), logging)
+    assert [row.is_equal for row in explained.rows] == [True] * ROWS
 
 
 def test_a_decision_is_explained_the_same_from_the_lake_once_its_segment_is_gone(
