@@ -242,6 +242,9 @@ class Environment(Frozen):
     ports: Ports = Ports()
     ray: RayCluster = RayCluster()
     promotion: Promotion
+    first_product: Name | None = Field(
+        default=None, description="What `mlway up` trains and asks before the others; left out, the first by name."
+    )
     access: EndpointAccess = EndpointAccess()
     decisions: Decisions = Decisions()
     telemetry: Telemetry = Telemetry()

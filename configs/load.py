@@ -16,6 +16,11 @@ from configs.products import ModelProduct
 from configs.sources import Source
 
 _EVENT_TIMESTAMP = "event_timestamp"
+_PRODUCED = frozenset({
+    "event_day", "label", "label_known_at", "query_key",
+    "score", "lower", "upper", "rank", "model_version", "model_digest",
+})  # fmt: skip
+"""Columns that training sets and predictions have beside the request's."""
 PROJECT_ROOT = Path(__file__).parent.parent
 FILE_KINDS: dict[str, TypeAdapter[Any]] = {
     "sources": TypeAdapter(Source),
@@ -256,6 +261,10 @@ def _check_product(project: Project, product: ModelProduct) -> None:
     file = f"products/{product.name}.yaml"
     request = product.population.request
     _check_free_names(file, "population.request", request)
+    for name in sorted(request.keys() & _PRODUCED):
+        raise ConfigError(
+            file, "population.request", f"{name!r} is a column of training sets or predictions", "rename the field."
+        )
     owners: dict[str, str] = {}
     for group_name in product.features:
         _reference(file, "features", group_name, project.features)

@@ -45,7 +45,8 @@ class Ranking(Frozen):
 
     groups: tuple[str, ...] = Field(
         min_length=1,
-        description="Columns of the population's table, or Polars SQL over them: rows that agree in all are one query.",
+        description="Columns of the population's table, or Polars SQL over them: rows that agree in all are one query. "
+        "Batch predictions are made day by day, so a query should not reach over days.",
     )
     relevance: str = Field(
         description="Polars SQL over `label` that gives a whole number from 0 to 30; more is better.",

@@ -124,6 +124,9 @@ def materialize(
     environment: EnvironmentOption = None,
     first: Annotated[datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="First day.")] = None,
     last: Annotated[datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day.")] = None,
+    product: Annotated[
+        list[str] | None, typer.Option("--product", help="Train and predict this one only; may be given several times.")
+    ] = None,
 ) -> None:
     """Run the graph's jobs in this process."""
     with _clear_errors():
@@ -137,7 +140,8 @@ def materialize(
         if unknown:
             raise RunError(f"There is no job {unknown[0]!r}. Known: {', '.join(JOBS)}.")
         platform = open_platform()
-        runs = plan(platform, jobs or JOBS, first.date() if first else None, last.date() if last else None)
+        days = (first.date() if first else None, last.date() if last else None)
+        runs = plan(platform, jobs or JOBS, *days, products=product or ())
         with _progress(console) as on_step:
             seconds = run_jobs(platform, open_instance(local_paths(platform.environment)), runs, on_step)
         console.print(f"Done in {seconds:.1f} s.")
@@ -214,13 +218,13 @@ def _print_up(report: dict[str, Any], platform: Any, as_json: bool) -> None:
 
 
 def _print_status(found: dict[str, Any]) -> None:
-    products = Table("product", "champion", "test ROC AUC", "answers with", "endpoint", title="Products")
+    products = Table("product", "champion", "on test", "answers with", "endpoint", title="Products")
     for name, product in found["products"].items():
         champion = product["champion"]
         products.add_row(
             name,
             str(champion["version"]) if champion else "none yet",
-            f"{champion['metrics']['test_roc_auc']:.4f}" if champion else "",
+            f"{product['metric']} {champion['metrics']['test_' + product['metric']]:.4f}" if champion else "",
             str(product["serving"]) if product["answers"] else "does not answer",
             product["endpoint"],
         )

@@ -4,9 +4,12 @@ What the lake holds of each segment is part of the commit that adds its rows. Se
 the environment's `decisions.retention_days` deletes them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
+
+import polars as pl
 
 from configs.products import ModelProduct
 from mlway_assets.decision_chain import (
@@ -25,6 +28,7 @@ from mlway_assets.decision_table import LAYER, Located, decision_frame, table_co
 from mlway_assets.resources import Platform
 from serving.decision_segments import (
     ChainError,
+    Line,
     LoggedRecord,
     RecordDecoder,
     SegmentContent,
@@ -36,6 +40,8 @@ from serving.decision_segments import (
 
 _BATCH_BYTES = 48_000_000
 """Bytes of segments in a commit: bounds the memory."""
+_CHUNK_DECISIONS = 2_000
+"""Decisions that are objects at a time."""
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 
 
@@ -54,9 +60,28 @@ class Compaction:
 class _Pending:
     """Records that are not in the lake yet, and how far their segments lie there once they are."""
 
-    located: list[Located] = field(default_factory=list)
+    columns: Mapping[str, Any]
+    frames: list[pl.DataFrame] = field(default_factory=list)
+    decisions: int = 0
     taken: dict[str, Taken] = field(default_factory=dict)
     bytes: int = 0
+    _located: list[Located] = field(default_factory=list)
+
+    def add(self, located: Located) -> None:
+        self._located.append(located)
+        if len(self._located) == _CHUNK_DECISIONS:
+            self.make_columns()
+
+    def clear(self) -> None:
+        """Begin anew, once everything is in the lake."""
+        self.frames, self.decisions, self.taken, self.bytes = [], 0, {}, 0
+
+    def make_columns(self) -> None:
+        """Turn records into columns: as objects they take ten times the memory."""
+        if self._located:
+            self.frames.append(decision_frame(self._located, self.columns))
+            self.decisions += len(self._located)
+            self._located = []
 
 
 def compact_decisions(product: ModelProduct, platform: Platform, now: datetime) -> Compaction:
@@ -73,13 +98,13 @@ def compact_decisions(product: ModelProduct, platform: Platform, now: datetime) 
     record, done.version = read_lake_record(platform.lake, product.name)
     kept = [segment for segment in found if record.keeps(segment)]
     done.broken = missing_segments(kept, record)
-    pending = _Pending()
+    pending = _Pending(table_columns(platform.project, product))
     for error in _take_all(kept, record, pending):
         if error is not None:
             done.broken.append(error)
-        if pending.bytes >= _BATCH_BYTES:
+        if pending.frames and pending.bytes >= _BATCH_BYTES:
             record = _write(product, platform, record, pending, done)
-    if pending.located:
+    if pending.frames:
         record = _write(product, platform, record, pending, done)
     record = record.with_taken(pending.taken)
     _apply_retention(product, platform, record, found, now, done)
@@ -104,39 +129,45 @@ def _take_all(segments: list[SegmentFile], record: LakeRecord, pending: _Pending
 
 
 def _take(segment: SegmentFile, before: Ending, taken: Taken | None, pending: _Pending) -> Ending:
-    content = SegmentContent(segment)
-    decoder = RecordDecoder(content.header()) if content.is_begun else None
-    ending = Ending(segment.name, 0, b"", is_closed=False)
-    answered_until = taken.answered_until if taken else 0
-    for line in checked_lines(content, before, taken):
-        ending = Ending(segment.name, line.number, line.hash, line.is_footer)
-        is_new = taken is None or line.number > taken.line
-        record = decoder.read(line, wanted=is_new) if decoder else None
-        if record is not None:
-            pending.located.append(Located(segment.name, LoggedRecord(record, line), content.header()["request"]))
-            answered_until = max(answered_until, record.decision.answered_at)
-        if is_new:
-            pending.bytes += len(line.payload)
-            pending.taken[segment.name] = Taken(
-                offset=line.end,
-                line=line.number,
-                head=line.hash.decode(),
-                is_closed=line.is_footer,
-                answered_until=answered_until,
-            )
-    return ending
+    content, name = SegmentContent(segment), segment.name
+    header = content.header() if content.is_begun else {}
+    decoder, newest = RecordDecoder(header), taken.answered_until if taken else 0
+    line = None
+    try:
+        for line in checked_lines(content, before, taken):
+            is_new = taken is None or line.number > taken.line
+            record = decoder.read(line, wanted=is_new)
+            if record is not None:
+                pending.add(Located(name, LoggedRecord(record, line), header["request"]))
+                newest = max(newest, record.decision.answered_at)
+    finally:  # of a broken segment, what comes before the break
+        pending.make_columns()
+        if line is not None and (taken is None or line.number > taken.line):
+            pending.taken[name] = _taken(line, newest)
+            pending.bytes += line.end - (taken.offset if taken else 0)
+    return Ending(name, line.number, line.hash, line.is_footer) if line else Ending(name, 0, b"", is_closed=False)
+
+
+def _taken(line: Line, answered_until: int) -> Taken:
+    return Taken(
+        offset=line.end,
+        line=line.number,
+        head=line.hash.decode(),
+        is_closed=line.is_footer,
+        answered_until=answered_until,
+    )
 
 
 def _write(
     product: ModelProduct, platform: Platform, record: LakeRecord, pending: _Pending, done: Compaction
 ) -> LakeRecord:
-    frame = decision_frame(pending.located, table_columns(platform.project, product))
+    frame = pl.concat(pending.frames, how="diagonal")
     record = record.with_taken(pending.taken)
     metadata = {RECORD: record.model_dump(mode="json")}
     done.version = platform.lake.append(LAYER, table_name(product.name), frame, metadata, done.version)
-    done.decisions += len(pending.located)
+    done.decisions += pending.decisions
     done.rows += len(frame)
-    pending.located, pending.taken, pending.bytes = [], {}, 0
+    pending.clear()
     return record
 
 

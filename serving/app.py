@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate, chain, pairwise
 from time import perf_counter, time_ns
 from typing import Any, cast
@@ -19,6 +20,7 @@ from serving.batching import MicroBatcher
 from serving.bodies import read_body
 from serving.decision_log import Decision, DecisionLogError, new_decision_id, open_decision_log
 from serving.messages import Question, RequestReader, predictions_body, ranking_body
+from serving.observation import Observer
 from serving.online_features import OnlineStoreError, OnlineStoreUnavailableError
 from serving.online_views import row_count
 from serving.predictor import Answer, Columns, build_predictor
@@ -64,8 +66,15 @@ class ProductEndpoint:
         self._log = open_decision_log(
             project, environment, product, f"{serve.get_replica_context().replica_id.unique_id}"
         )
+        self._observer = Observer(environment, product)
         self._is_answering = False
         self._refused: str | None = None
+
+    def __del__(self) -> None:
+        """Called by Serve once nothing is in hand."""
+        self._observer.close()
+        self._access.close()
+        self._log.close()
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Called at start and whenever the declared version changes.
@@ -84,6 +93,7 @@ class ProductEndpoint:
         else:
             self._refused = None
             self._is_answering = True
+            self._observer.serves(served.version)
 
     async def __call__(self, request: Request) -> Response:
         """Answer one HTTP request."""
@@ -114,11 +124,7 @@ class ProductEndpoint:
         except Problem as problem:
             return _problem(problem)
         except AccessError as error:
-            return _problem(Problem(error.status, error.title, error.detail, headers=error.headers))
-        except Exception:
-            # The edge of the server: a bug is logged with its trace, and the caller learns no more than that.
-            logger.exception("a request to %s failed", self._product.name)
-            return _problem(Problem(500, "Internal Server Error", "The request could not be answered; see the log."))
+            return _problem(_refusal(error))
 
     async def _route(
         self, method: str, path: str, headers: Mapping[str, str], read: Callable[[], Awaitable[bytes]]
@@ -140,20 +146,47 @@ class ProductEndpoint:
 
     async def _ask(self, action: str, headers: Mapping[str, str], read: Callable[[], Awaitable[bytes]]) -> Response:
         """The answer to a question, which is in the decision log before it is sent."""
-        began = perf_counter()
+        asked = _Asked(headers.get("traceparent"), perf_counter())
+        self._observer.began()
+        try:
+            return await self._answer(action, headers, read, asked)
+        except AccessError as error:
+            problem = _refusal(error)
+        except Problem as found:
+            problem = found
+        except Exception:
+            # The edge of the server: a bug is logged with its trace, and the caller learns no more than that.
+            logger.exception("a request to %s failed", self._product.name)
+            problem = Problem(500, "Internal Server Error", "The request could not be answered; see the log.")
+        finally:
+            self._observer.ended()
+        self._observer.refused(problem, asked.caller, asked.stages | {"total": asked.elapsed}, asked.traceparent)
+        return _problem(problem)
+
+    async def _answer(
+        self, action: str, headers: Mapping[str, str], read: Callable[[], Awaitable[bytes]], asked: "_Asked"
+    ) -> Response:
         caller = self._admit(headers, PREDICT)
+        asked.caller = f"{caller.kind}:{caller.id}"
+        asked.passed("access")
         question = self._readers[action](await read())
         if question.explain:
             self._admit(headers, EXPLAIN, cost=0)
+        asked.passed("parse")
         try:
             answer = await self._batcher.ask(question.rows)
         except OnlineStoreUnavailableError as error:
             raise _unavailable(str(error)) from error
         except OnlineStoreError as error:
             raise Problem(503, "Service Unavailable", str(error).splitlines()[0]) from error
+        asked.stages |= answer.seconds
         decision = new_decision_id()
         body = _body(question, answer, decision)
-        self._record(decision, caller, question, answer, began)
+        asked.began_stage = perf_counter()
+        self._record(decision, asked, question, answer)
+        asked.passed("log")
+        stages = asked.stages | {"total": asked.elapsed}
+        self._observer.answered(answer, decision, asked.caller, stages, asked.traceparent)
         return Response(body, media_type=_JSON)
 
     def _admit(self, headers: Mapping[str, str], action: str, cost: int = 1) -> Caller:
@@ -170,7 +203,7 @@ class ProductEndpoint:
         ends = list(accumulate(map(row_count, requests)))
         return [answer.part(start, end) for start, end in pairwise([0, *ends])]
 
-    def _record(self, decision: str, caller: Caller, question: Question, answer: Answer, began: float) -> None:
+    def _record(self, decision: str, asked: "_Asked", question: Question, answer: Answer) -> None:
         names = list(question.rows)
         record = Decision(
             id=decision,
@@ -180,7 +213,7 @@ class ProductEndpoint:
             model=answer.model,
             digest=answer.digest,
             variant=_CHAMPION,
-            caller=f"{caller.kind}:{caller.id}",
+            caller=asked.caller or "",
             requests=[dict(zip(names, row, strict=True)) for row in zip(*question.rows.values(), strict=True)],
             features=answer.features,
             vectors=np.empty((len(answer.scores), 0)) if answer.matrix is None else answer.matrix,
@@ -188,14 +221,42 @@ class ProductEndpoint:
             missing=answer.missing,
             scores=[score.score for score in answer.scores],
             degraded=list(answer.degraded),
-            latency_microseconds=round((perf_counter() - began) * 1e6),
-            cache_hits=answer.cache_hits,
+            latency_microseconds=round(asked.elapsed * 1e6),
+            cache_hits=sum(answer.hits),
         )
         try:
             self._log.append(record)
         except DecisionLogError as error:
             logger.error("no decision can be recorded: %s", error)  # noqa: TRY400 - our own error, no trace
             raise _unavailable("The decision could not be recorded, so it is not given.") from error
+
+
+@dataclass(slots=True)
+class _Asked:
+    """What a request has come through so far."""
+
+    traceparent: str | None
+    began: float
+    began_stage: float = field(init=False)
+    caller: str | None = None
+    stages: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.began_stage = self.began
+
+    def passed(self, stage: str) -> None:
+        """The stage is over, and the next begins."""
+        now = perf_counter()
+        self.stages[stage], self.began_stage = now - self.began_stage, now
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since it came."""
+        return perf_counter() - self.began
+
+
+def _refusal(error: AccessError) -> Problem:
+    return Problem(error.status, error.title, error.detail, headers=error.headers)
 
 
 def _body(question: Question, answer: Answer, decision: str) -> bytes:

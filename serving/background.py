@@ -1,38 +1,27 @@
-"""A thread that does something every so often, beside the event loop: what it does must not happen in a request."""
+"""Work that is done every so often beside the event loop, and a last time when the replica ends."""
 
-import logging
 from collections.abc import Callable
-from threading import Event, Thread
 
-logger = logging.getLogger("mlway.serving")
+from serving.poller import Poller
 
 
 class Periodic:
-    """Calls `work` every `seconds`, and once more when it is stopped.
+    """Does `work` now, then every `seconds` in a thread, and once more when it is stopped.
 
-    A call that fails is logged with its trace, and the next one comes all the same.
+    Raises what the first call raises. A later one that fails is logged with its trace, and the next comes all the same.
     """
 
     def __init__(self, name: str, work: Callable[[], None], seconds: float = 1.0) -> None:
         self._work = work
         self._seconds = seconds
-        self._stopped = Event()
-        self._thread = Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        self._poller = Poller(name, self._job)
+        self._poller.start()
 
     def stop(self) -> None:
-        """Do the work a last time, then end."""
-        self._stopped.set()
-        self._thread.join()
+        """End the thread and do the work a last time."""
+        self._poller.close()
+        self._work()
 
-    def _run(self) -> None:
-        while not self._stopped.wait(self._seconds):
-            self._try()
-        self._try()
-
-    def _try(self) -> None:
-        try:
-            self._work()
-        except Exception:
-            # The edge of the thread: without this, one failed write would end the metrics of a replica unseen.
-            logger.exception("%s failed", self._thread.name)
+    def _job(self) -> float:
+        self._work()
+        return self._seconds

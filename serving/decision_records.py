@@ -63,7 +63,7 @@ class Decision:
     vectors: Sequence[Sequence[Any]] | NDArray[np.float64]
     """The matrix that the model saw: float64, NaN where a value is missing."""
     ages: dict[str, list[float | None]]
-    """Feature view to seconds."""
+    """Feature view to seconds, which are finite."""
     missing: list[list[str]]
     scores: list[Any]
     degraded: list[str]
@@ -190,7 +190,7 @@ def encode_decision(
             content["hashes"] = hashes
         matrix = privacy.visible_columns(decision.features, matrix)
     try:
-        content["ages"] = _exact(list(decision.ages.values()), _age_nulls)
+        content["ages"] = list(decision.ages.values())
         content["scores"] = _exact(decision.scores, _score_nulls)
         content["requests"] = _exact(requests, _request_nulls) if may_hold_floats else requests
         text = orjson.dumps(content)
@@ -198,7 +198,7 @@ def encode_decision(
         raise DecisionLogError(
             f"Decision {decision.id} holds what cannot be logged: {error}.\nHint: this is a bug of the endpoint."
         ) from error
-    return text, b" ", b2a_base64(matrix.tobytes(), newline=False)
+    return text, b" ", b2a_base64(np.ascontiguousarray(matrix).data, newline=False)
 
 
 def decode_context(payload: bytes) -> Context:
@@ -258,10 +258,6 @@ def _exact(value: list[Any], count_nones: Callable[[list[Any]], int]) -> orjson.
     if b"null" in text and text.count(b"null") != count_nones(value):
         text = orjson.dumps(_marked(value))
     return orjson.Fragment(text)
-
-
-def _age_nulls(ages: list[list[float | None]]) -> int:
-    return sum(column.count(None) for column in ages)
 
 
 def _score_nulls(scores: list[Any]) -> int:

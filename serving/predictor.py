@@ -1,10 +1,10 @@
 """From a request's rows to an answer: read features, add request features, score. No HTTP and no Ray here."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,16 +69,20 @@ class Answer:
     """Feature to its values, as they were before they became numbers."""
     degraded: tuple[str, ...] = ()
     """Parts of the platform that were not there to be asked."""
-    cache_hits: int = 0
+    hits: Sequence[bool] = ()
+    """Which rows' scores were remembered."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """How long the whole batch took, by stage: features, score."""
     scoring: ScoringModel | None = None
     """The model itself, for who wants to know why; None is the baseline."""
 
     def part(self, start: int, end: int) -> "Answer":
-        """The answer to some of the rows. Hits are those of the whole."""
+        """The answer to some of the rows."""
         return replace(
             self,
             scores=self.scores[start:end],
             missing=self.missing[start:end],
+            hits=self.hits[start:end],
             matrix=None if self.matrix is None else self.matrix[start:end],
             ages={view: ages[start:end] for view, ages in (self.ages or {}).items()},
             values={name: values[start:end] for name, values in (self.values or {}).items()},
@@ -140,9 +144,11 @@ class Predictor:
         served, now = self._served, self._clock.now()
         if served is None:
             return self._baseline(rows, epoch_microseconds(now))
+        began = perf_counter()
         read, degraded = self._features.read(rows, now)
         values = {**read.values, **self._request.values(rows, read)}
         matrix = served.vectors.matrix(values)
+        has_features = perf_counter()
         scores, hits = served.cache.score(matrix, lambda matrix: _scores(served.scoring, matrix))
         return Answer(
             self._describe(served),
@@ -156,6 +162,7 @@ class Predictor:
             values,
             degraded,
             hits,
+            {"features": has_features - began, "score": perf_counter() - has_features},
             served.scoring,
         )
 

@@ -19,18 +19,19 @@ class ScoreCache(Generic[Scored]):
 
     def score(
         self, matrix: NDArray[np.float64], compute: Callable[[NDArray[np.float64]], Sequence[Scored]]
-    ) -> tuple[list[Scored], int]:
-        """The score of each row, by `compute` of those that are not here, and how many were here."""
+    ) -> tuple[list[Scored], list[bool]]:
+        """The score of each row, by `compute` of those that are not here, and which were here."""
         if not self._most:
-            return list(compute(matrix)), 0
+            return list(compute(matrix)), [False] * len(matrix)
         keys = [row.tobytes() for row in matrix]
         found = [self._scores.get(key) for key in keys]
+        hits = [score is not None for score in found]
         new = [place for place, score in enumerate(found) if score is None]
         if new:
             for place, score in zip(new, compute(matrix[new] if len(new) < len(keys) else matrix), strict=True):
                 found[place] = score
                 self._keep(keys[place], score)
-        return [score for score in found if score is not None], len(keys) - len(new)
+        return [score for score in found if score is not None], hits
 
     def _keep(self, key: bytes, score: Scored) -> None:
         if len(self._scores) >= self._most:

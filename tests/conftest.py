@@ -1,9 +1,12 @@
 """A small platform that the whole graph runs on: six weeks of real flights, with its own configuration and state."""
 
 import os
+import shutil
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -13,6 +16,7 @@ from online_support import OnlineStoreUnderTest
 from servers import PostgresqlServer, RedisServer, s3_server
 from tests_support import open_small_platform, write_small_configs
 
+from feature_repo.store import register_features
 from mlway_assets.local.graph import plan, run_jobs
 from mlway_assets.local.instance import open_instance
 from mlway_assets.local.paths import local_paths
@@ -68,3 +72,28 @@ def online(request: pytest.FixtureRequest, tmp_path: Path) -> OnlineStoreUnderTe
     server: RedisServer = request.getfixturevalue("redis_server")
     server.flush()
     return OnlineStoreUnderTest(tmp_path, {"kind": "redis", "host": "127.0.0.1", "port": server.port})
+
+
+@pytest.fixture
+def copied(built_platform: Platform, tmp_path: Path) -> Iterator[tuple[Platform, dg.DagsterInstance]]:
+    """A copy of the built state and its configuration, free to be changed."""
+    folder = write_small_configs(tmp_path / "configs", tmp_path / "state")
+    shutil.copytree(built_platform.environment.state, tmp_path / "state")
+    _move_paths(built_platform.environment.state, tmp_path / "state")
+    platform = open_small_platform(folder)
+    register_features(platform.environment, platform.project)
+    instance = open_instance(local_paths(platform.environment))
+    yield platform, instance
+    instance.dispose()
+
+
+def _move_paths(old: Path, new: Path) -> None:
+    """MLflow keeps absolute paths in its database."""
+    with sqlite3.connect(new / "mlflow" / "mlflow.db") as database:
+        for table, column in (
+            ("experiments", "artifact_location"),
+            ("runs", "artifact_uri"),
+            ("logged_models", "artifact_location"),
+            ("model_versions", "storage_location"),
+        ):
+            database.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (str(old), str(new)))

@@ -59,18 +59,29 @@ def train(product: ModelProduct, features: dict[str, str], frame: pl.DataFrame) 
     )
     boosters = _fit(product, contract, training, validation)
     texts = [booster.model_to_string(num_iteration=booster.best_iteration) for booster in boosters]
-    bounds = (texts[1], texts[2]) if interval is not None else None
     model = _model(texts, contract)
-    metrics, seen = {"train_rows": float(len(training))}, None
+    seen = {"validation": measured(product, validation, model.scores(validation))}
+    seen["test"] = measured(product, test, model.scores(test))
+    metrics = {"train_rows": float(len(training))}
     for name, part in (("validation", validation), ("test", test)):
-        seen = measured(product, part, model.scores(part))
-        metrics |= {f"{name}_{metric}": value for metric, value in metrics_of(product, seen).items()}
-        metric = product.gate.metric_name
-        metrics[f"{name}_baseline_{metric}"] = measure_baseline(product, part)[metric]
-    assert seen is not None  # noqa: S101 - the loop above
+        metrics |= _named(name, product, seen[name], part)
     gains = zip(features, boosters[0].feature_importance("gain"), strict=True)
-    importance = {name: float(gain) for name, gain in gains}
-    return Candidate(texts[0], contract, boosters[0].best_iteration, metrics, seen, importance, bounds)
+    return Candidate(
+        model_text=texts[0],
+        contract=contract,
+        rounds=boosters[0].best_iteration,
+        metrics=metrics,
+        test=seen["test"],
+        importance={name: float(gain) for name, gain in gains},
+        bounds=(texts[1], texts[2]) if interval is not None else None,
+    )
+
+
+def _named(name: str, product: ModelProduct, seen: Measured, part: pl.DataFrame) -> dict[str, float]:
+    """The metrics of one part under its name, and what the baseline reaches there in the gate's metric."""
+    found = {f"{name}_{metric}": value for metric, value in metrics_of(product, seen).items()}
+    metric = product.gate.metric_name
+    return found | {f"{name}_baseline_{metric}": measure_baseline(product, part)[metric]}
 
 
 def _model(texts: list[str], contract: ModelContract) -> ScoringModel:

@@ -10,7 +10,13 @@ import dagster as dg
 from pydantic import TypeAdapter
 
 from configs.errors import MlwayError
-from mlway_assets.asset_keys import online_store_key, predictions_key
+from mlway_assets.asset_keys import (
+    candidate_key,
+    online_store_key,
+    predictions_key,
+    registered_version_key,
+    training_set_key,
+)
 from mlway_assets.assets.raw import UNREAD_DAYS
 from mlway_assets.definitions import build_definitions
 from mlway_assets.jobs import INGEST, PREDICT, TRAIN
@@ -22,6 +28,7 @@ if TYPE_CHECKING:
     from dagster import DagsterEvent, EventLogEntry
 
 JOBS = (INGEST, TRAIN, PREDICT)
+_MODEL_KEYS = (training_set_key, candidate_key, registered_version_key)
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -31,18 +38,42 @@ class RunError(MlwayError):
 
 @dataclass(frozen=True)
 class JobRun:
-    """One job to run over some days."""
+    """One job to run over some days, and for some products; none named means all."""
 
     job: str
     days: tuple[date, ...] = ()
+    products: tuple[str, ...] = ()
+
+    @property
+    def assets(self) -> list[dg.AssetKey] | None:
+        """The assets that belong to the products named; None where the job's own selection holds."""
+        if self.job == INGEST or not self.products:
+            return None
+        of_a_product = [predictions_key] if self.job == PREDICT else [*_MODEL_KEYS]
+        return [key(product) for product in self.products for key in of_a_product]
 
 
-def plan(platform: Platform, jobs: Sequence[str], first: date | None = None, last: date | None = None) -> list[JobRun]:
-    """What to run for `jobs`: by default, `ingest` every day and `predict` the clock's day."""
+def plan(
+    platform: Platform,
+    jobs: Sequence[str],
+    first: date | None = None,
+    last: date | None = None,
+    products: Sequence[str] = (),
+) -> list[JobRun]:
+    """What to run for `jobs`: by default, `ingest` every day and `predict` the clock's day, for every product.
+
+    Raises RunError for a day that is not kept, and for an unknown product.
+    """
+    for product in products:
+        if product not in platform.project.products:
+            raise RunError(
+                f"No model product is called {product!r}. Known: {', '.join(sorted(platform.project.products))}.\n"
+                f"Hint: a product exists once configs/products/{product}.yaml does."
+            )
     runs = []
     for job in jobs:
         if job == TRAIN:
-            runs.append(JobRun(job))
+            runs.append(JobRun(job, products=tuple(products)))
             continue
         days = every_day(platform) if job == INGEST else (platform.clock.now().date(),)
         if first or last:
@@ -51,15 +82,15 @@ def plan(platform: Platform, jobs: Sequence[str], first: date | None = None, las
             raise RunError(
                 f"No day lies between {first} and {last}.\nHint: this environment keeps {platform.environment.days}."
             )
-        runs.append(JobRun(job, days))
+        runs.append(JobRun(job, days, tuple(products)))
     return runs
 
 
-def missing_jobs(platform: Platform, instance: dg.DagsterInstance) -> list[str]:
-    """The jobs whose last asset is not there: what `up` has to build."""
+def missing_jobs(platform: Platform, instance: dg.DagsterInstance, products: Sequence[str] | None = None) -> list[str]:
+    """The jobs whose last asset is not there, for `products` or for all: what `up` has to build."""
     missing = [] if instance.get_latest_materialization_event(online_store_key()) else [INGEST]
     today = platform.clock.now().date().isoformat()
-    for product in platform.project.products:
+    for product in platform.project.products if products is None else products:
         if platform.registry.champion(product) is None and TRAIN not in missing:
             missing.append(TRAIN)
         if today not in instance.get_materialized_partitions(predictions_key(product)) and PREDICT not in missing:
@@ -86,7 +117,7 @@ def run_jobs(
 def _run_job(
     definitions: dg.Definitions, instance: dg.DagsterInstance, run: JobRun, on_step: Callable[[str, str, str], None]
 ) -> None:
-    result = _execute(definitions, instance, run, on_step, None)
+    result = _execute(definitions, instance, run, on_step, run.assets)
     if result.success:
         return
     problem = f"{run.job} failed.\n{_reasons(result)}\nHint: the run {result.run_id} is in the Dagster UI."

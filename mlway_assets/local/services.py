@@ -111,6 +111,8 @@ def ray_variables(environment: Environment, paths: LocalPaths) -> dict[str, str]
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         # A node that is stopped has nowhere to drain to.
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+        # Ray's workers would give way to every other process of the machine (15, by default): replicas answer people.
+        "RAY_worker_niceness": "0",
         # A replica's frames have a few rows: handing them to other threads takes longer than the work.
         "POLARS_MAX_THREADS": "1",
         "RAY_SERVE_ENABLE_HA_PROXY": "1",

@@ -38,6 +38,7 @@ def _product(platform: Platform, name: str, has_registry: bool) -> dict[str, Any
         "champion": None
         if champion is None
         else {"version": champion.version, "digest": champion.digest, "metrics": dict(champion.metrics)},
+        "metric": product.gate.metric_name,
         "endpoint": product_url(platform, product),
         "answers": answers,
         "serving": ("baseline" if version is None else version) if answers else None,

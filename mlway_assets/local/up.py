@@ -3,7 +3,7 @@
 import json
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,7 +15,7 @@ import httpx
 
 from configs.errors import MlwayError
 from configs.products import ModelProduct
-from mlway_assets.local.graph import missing_jobs, plan, run_jobs
+from mlway_assets.local.graph import RunError, missing_jobs, plan, run_jobs
 from mlway_assets.local.instance import open_instance
 from mlway_assets.local.local_key import local_key
 from mlway_assets.local.paths import local_paths
@@ -61,9 +61,11 @@ class UpReport:
 def bring_up(platform: Platform, say: Say, on_step: OnStep) -> UpReport:
     """Start what does not run, build what is missing, deploy, and ask for one prediction.
 
-    Raises PortInUseError, ServiceError, RunError, ServeError.
+    The first product is trained, deployed and asked before the others are trained: until then these answer with their
+    baselines. Raises PortInUseError, ServiceError, RunError, ServeError.
     """
     began = perf_counter()
+    first, rest = products_in_order(platform)
     paths = local_paths(platform.environment)
     manager, given_up = ProcessManager(paths), Event()
     local_key(platform.environment)  # before the replicas, which read the keys as they start
@@ -76,13 +78,17 @@ def bring_up(platform: Platform, say: Say, on_step: OnStep) -> UpReport:
             # Endpoints come up with what there is, or the baseline, while the graph is computed.
             early = background.submit(_deploy_and_start_rest, platform, manager, given_up)
             try:
-                graph_seconds = _build_missing(platform, say, on_step)
+                graph_seconds = _build_missing(platform, first, say, on_step)
             except BaseException:
                 given_up.set()
                 raise
             early.result()
         _deploy(platform, manager, given_up)
-        report = _first_prediction(platform, began, graph_seconds)
+        report = _first_prediction(platform, first, began, graph_seconds)
+        if rest:
+            say(f"{report.product} answered after {report.answer_seconds:.0f} s.")
+            _build_missing(platform, rest, say, on_step)
+            _deploy(platform, manager, given_up)
         _wait_for_pages(platform, manager)
         return report
     except MlwayError:
@@ -143,11 +149,25 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _build_missing(platform: Platform, say: Say, on_step: OnStep) -> float:
+def products_in_order(platform: Platform) -> tuple[list[str], list[str]]:
+    """The product that `up` builds first, where there is one, and the others. Raises RunError for an unknown one."""
+    names, first = list(platform.project.products), platform.environment.first_product
+    if first is not None and first not in names:
+        raise RunError(
+            f"The environment {platform.environment.name!r} names the first product {first!r}. Known: "
+            f"{', '.join(names) or 'none'}.\nHint: mend `first_product` in its file, or take it out."
+        )
+    if first is not None:
+        names = [first, *(name for name in names if name != first)]
+    return names[:1], names[1:]
+
+
+def _build_missing(platform: Platform, products: Sequence[str], say: Say, on_step: OnStep) -> float:
     instance = open_instance(local_paths(platform.environment))
-    jobs = missing_jobs(platform, instance)
-    say(f"To build: {', '.join(jobs)}." if jobs else "The graph is complete.")
-    return run_jobs(platform, instance, plan(platform, jobs), on_step)
+    jobs = missing_jobs(platform, instance, products)
+    for_whom = f" for {', '.join(products)}" if products else ""
+    say(f"To build{for_whom}: {', '.join(jobs)}." if jobs else f"The graph is complete{for_whom}.")
+    return run_jobs(platform, instance, plan(platform, jobs, products=products), on_step)
 
 
 def _deploy_and_start_rest(platform: Platform, manager: ProcessManager, given_up: Event) -> None:
@@ -195,11 +215,11 @@ def served_version(platform: Platform, product: ModelProduct) -> tuple[bool, int
     return True, response.json()["model"].get("version")
 
 
-def _first_prediction(platform: Platform, began: float, graph_seconds: float) -> UpReport:
+def _first_prediction(platform: Platform, products: Sequence[str], began: float, graph_seconds: float) -> UpReport:
     key_file = str(local_paths(platform.environment).local_key)
-    product = next(iter(platform.project.products.values()), None)
-    if product is None:
+    if not products:
         return UpReport(perf_counter() - began, graph_seconds, None, {}, {}, key_file)
+    product = platform.project.products[products[0]]
     request = {"instances": [_example(platform, product)]}
     response = _ask(platform, product, request)
     if response.status_code != httpx.codes.OK:

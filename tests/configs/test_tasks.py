@@ -112,6 +112,12 @@ WRONG: dict[str, tuple[str, Callable[[Content], object], str, str]] = {
         "baseline",
         "must name a number or timestamp among population.request",
     ),
+    "a field called like what is predicted": (
+        "flight_delay",
+        lambda product: product["population"]["request"].update(rank="int64"),
+        "population.request",
+        "'rank' is a column of training sets or predictions",
+    ),
     "an unknown task": ("flight_ranking", lambda product: product.update(task="clustering"), "task", "'ranking'"),
     "a label that is no number": (
         "arrival_delay",

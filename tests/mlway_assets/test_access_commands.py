@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from configs.load import load_environment
+from configs.load import load_environment, load_project
 from mlway_assets.cli import app
 from serving.access import Access, AccessError, build_access
 
+PRODUCTS = load_project().products
 SCOPE = ("--scope", "flight_delay:predict")
 
 
@@ -91,7 +92,7 @@ def test_before_the_first_key_the_list_says_how_to_make_one() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--scope", "flight_dealy:predict"), "is of no product. Known: flight_delay, *."),
+        (("--scope", "flight_dealy:predict"), f"is of no product. Known: {', '.join(sorted(PRODUCTS))}, *."),
         (("--scope", "flight_delay:predcit"), "is of no action. Known: predict, explain, decisions:read, admin."),
         (("--scope", "flight_delay"), "is of no action"),
         (("--scope", ""), "is of no product"),

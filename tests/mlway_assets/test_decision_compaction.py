@@ -101,6 +101,21 @@ def test_compacting_again_adds_nothing_and_then_only_what_is_new(platform: Platf
     assert ids(platform) == [each.id for each in made]
 
 
+def test_a_long_log_is_taken_in_by_several_commits(
+    platform: Platform, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlway_assets.decision_compaction._BATCH_BYTES", 9_000)
+    monkeypatch.setattr("mlway_assets.decision_compaction._CHUNK_DECISIONS", 4)
+    made = write_log(folder, 60, segment_bytes=5_000)
+    done = compact(platform)
+    assert (done.decisions, done.rows) == (60, 60)
+    assert done.version is not None
+    assert done.version > 1
+    assert ids(platform) == [each.id for each in made]
+    assert verify_log(PRODUCT, platform).problems == []
+    assert compact(platform).decisions == 0
+
+
 def test_a_torn_last_line_is_taken_once_it_is_whole(platform: Platform, folder: Path) -> None:
     made = write_log(folder, 4)
     path = list_segments(folder, PRODUCT)[0].path

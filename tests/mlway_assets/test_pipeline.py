@@ -1,57 +1,24 @@
 """The materialized graph: what is in the lake and the registry, and what stops a bad candidate."""
 
 import json
-import shutil
-from collections.abc import Iterator
 from datetime import date
-from pathlib import Path
 
 import dagster as dg
 import numpy as np
 import polars as pl
 import pytest
 import yaml
-from tests_support import open_small_platform, write_small_configs
+from tests_support import open_small_platform
 
-from feature_repo.store import register_features
 from mlway_assets.asset_keys import candidate_key, registered_version_key
 from mlway_assets.contracts import Violations
 from mlway_assets.definitions import build_definitions
 from mlway_assets.local.graph import RunError, missing_jobs, plan, run_jobs
-from mlway_assets.local.instance import open_instance
-from mlway_assets.local.paths import local_paths
 from mlway_assets.models import GateError, register_candidate
 from mlway_assets.resources import Platform
 from serving.predictor import build_predictor
 
 PRODUCT = "flight_delay"
-
-
-@pytest.fixture
-def copied(built_platform: Platform, tmp_path: Path) -> Iterator[tuple[Platform, dg.DagsterInstance]]:
-    """A copy of the built state and its configuration, free to be changed."""
-    folder = write_small_configs(tmp_path / "configs", tmp_path / "state")
-    shutil.copytree(built_platform.environment.state, tmp_path / "state")
-    _move_paths(built_platform.environment.state, tmp_path / "state")
-    platform = open_small_platform(folder)
-    register_features(platform.environment, platform.project)
-    instance = open_instance(local_paths(platform.environment))
-    yield platform, instance
-    instance.dispose()
-
-
-def _move_paths(old: Path, new: Path) -> None:
-    """MLflow keeps absolute paths in its database."""
-    import sqlite3
-
-    with sqlite3.connect(new / "mlflow" / "mlflow.db") as database:
-        for table, column in (
-            ("experiments", "artifact_location"),
-            ("runs", "artifact_uri"),
-            ("logged_models", "artifact_location"),
-            ("model_versions", "storage_location"),
-        ):
-            database.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (str(old), str(new)))
 
 
 def test_the_lake_holds_every_day_with_its_origin(built_platform: Platform) -> None:
@@ -125,7 +92,7 @@ def test_a_candidate_below_the_gate_is_never_registered(copied: tuple[Platform, 
     file.write_text(yaml.safe_dump(content), encoding="utf-8")
     strict = open_small_platform(file.parent.parent)
     with pytest.raises(RunError, match="gate"):
-        run_jobs(strict, instance, plan(strict, ["train"]), lambda *_: None)
+        run_jobs(strict, instance, plan(strict, ["train"], products=[PRODUCT]), lambda *_: None)
     assert [version.version for version in platform.registry.client.search_model_versions(f"name='{PRODUCT}'")] == [1]
     event = instance.get_latest_materialization_event(candidate_key(PRODUCT))
     assert event is not None
@@ -138,7 +105,7 @@ def test_a_second_candidate_becomes_challenger_and_the_champion_stays(
     copied: tuple[Platform, dg.DagsterInstance],
 ) -> None:
     platform, instance = copied
-    run_jobs(platform, instance, plan(platform, ["train"]), lambda *_: None)
+    run_jobs(platform, instance, plan(platform, ["train"], products=[PRODUCT]), lambda *_: None)
     model = platform.registry.client.get_registered_model(PRODUCT)
     assert model.aliases == {"champion": 1, "challenger": 2}
     again = platform.registry.register(PRODUCT, platform.registry.client.get_model_version(PRODUCT, "2").run_id)
@@ -162,7 +129,7 @@ def test_a_failing_contract_stops_everything_behind_it(
 def test_two_trainings_on_the_same_data_give_the_same_model(copied: tuple[Platform, dg.DagsterInstance]) -> None:
     platform, instance = copied
     first = platform.registry.require_champion(PRODUCT).digest
-    run_jobs(platform, instance, plan(platform, ["train"]), lambda *_: None)
+    run_jobs(platform, instance, plan(platform, ["train"], products=[PRODUCT]), lambda *_: None)
     event = instance.get_latest_materialization_event(registered_version_key(PRODUCT))
     assert event is not None
     assert event.asset_materialization.metadata["digest"].value == first

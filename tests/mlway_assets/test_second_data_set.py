@@ -28,7 +28,7 @@ from mlway_assets.local.instance import open_instance
 from mlway_assets.local.paths import local_paths
 from mlway_assets.local.services import prepare
 from mlway_assets.local.status import status
-from mlway_assets.local.up import _first_prediction
+from mlway_assets.local.up import _build_missing, _first_prediction, products_in_order
 from mlway_assets.resources import Platform, open_platform
 from mlway_assets.rollout import desired_versions, open_serve_api, roll_out_code
 
@@ -208,6 +208,7 @@ def write_configs(folder: Path, inbox: Path, state: Path) -> None:
     bundled = (PROJECT_ROOT / "configs" / "environments" / "local.yaml").read_text(encoding="utf-8")
     environment = yaml.safe_load(bundled) | {"state": str(state), "days": {"first": DAYS[0], "last": DAYS[-1]}}
     environment["clock"] = {"kind": "replay", "at": NOW}
+    del environment["first_product"]  # one of the bundled ones
     (folder / "environments" / "local.yaml").write_text(yaml.safe_dump(environment), encoding="utf-8")
 
 
@@ -339,9 +340,15 @@ def test_without_a_product_nothing_is_declared_to_serve_and_nothing_asked(
     environment = shop.platform.environment.model_copy(update={"ports": ports})
     platform = Platform(shop.platform.project, environment)
     prepare(environment)
+    first, rest = products_in_order(platform)
+    assert not first
+    assert not rest
+    assert _build_missing(platform, first, print, lambda *_: None) < 60
     roll_out_code(platform, open_serve_api(platform), desired_versions(platform))
-    report = _first_prediction(platform, perf_counter(), 1.5)
+    report = _first_prediction(platform, first, perf_counter(), 1.5)
     assert (report.product, report.request, report.answer, report.graph_seconds) == (None, {}, {}, 1.5)
     assert status(platform)["products"] == {}
     _print_up(report.__dict__, platform, as_json=False)
-    assert "No product is declared: there is nothing to ask. See configs/products/." in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "The graph is complete." in said
+    assert "No product is declared: there is nothing to ask. See configs/products/." in said

@@ -171,17 +171,16 @@ def test_the_environment_says_where_and_a_thread_writes(tmp_path: Path) -> None:
     assert [line["caller"] for line in lines_of(tmp_path, "requests_flights.jsonl")] == ["a"]
 
 
-def test_a_failure_of_the_thread_is_logged_and_the_next_call_comes(caplog: pytest.LogCaptureFixture) -> None:
-    calls, is_over = iter(range(100_000)), threading.Event()
+def test_work_that_fails_once_in_its_thread_is_done_again() -> None:
+    calls, is_over = iter(range(1_000_000)), threading.Event()
 
     def fails_once() -> None:
         call = next(calls)
-        if call == 0:
+        if call == 1:
             raise OSError("the disk is gone")
-        is_over.set()
+        if call > 1:
+            is_over.set()
 
     working = Periodic("writer", fails_once, seconds=0.001)
     assert is_over.wait(20)
     working.stop()
-    assert [record.message for record in caplog.records] == ["writer failed"]
-    assert "the disk is gone" in caplog.text
