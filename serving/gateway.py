@@ -37,6 +37,8 @@ from serving.openapi import openapi_document
 from serving.problems import Problem
 
 CALL_SECONDS, BODY_SECONDS = 30, 10
+GATEWAY_CPUS = 0.1
+"""Cores that Ray sets aside for a replica; it may use more while others are idle."""
 _DOCS_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -205,7 +207,8 @@ def build(args: GatewayArgs) -> serve.Application:
             "target_ongoing_requests": 16,
             "downscale_delay_s": 60,
         },
-        ray_actor_options={"num_cpus": 0.1},
+        ray_actor_options={"num_cpus": GATEWAY_CPUS},
+        max_surge_percent=100,
         graceful_shutdown_timeout_s=10,
         health_check_period_s=5,
     )

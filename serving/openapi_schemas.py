@@ -1,4 +1,4 @@
-"""The schemas of the OpenAPI document: what each product asks for, and what is answered. Its paths are in openapi.py."""
+"""The schemas of the OpenAPI document: what each product asks for, and what is answered. Paths are in openapi.py."""
 
 from collections.abc import Mapping
 from typing import Any
