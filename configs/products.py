@@ -132,6 +132,10 @@ _DECLARED_ELSEWHERE = {
 """Parameters of LightGBM that would contradict other fields."""
 
 
+_RESERVED = ("docs", "v1", "v2")
+"""First parts of paths that the gateway answers."""
+
+
 class ModelProduct(Frozen):
     """One model product, from its population to its endpoint."""
 
@@ -152,6 +156,13 @@ class ModelProduct(Frozen):
     online_skew: OnlineSkew = OnlineSkew()
     baseline: Baseline
     endpoint: Endpoint = Endpoint()
+
+    @field_validator("name")
+    @classmethod
+    def _path_is_free(cls, value: str) -> str:
+        if value in _RESERVED:
+            raise ValueError(f"/{value} is an address of the standard protocols: choose another name")
+        return value
 
     @field_validator("interval")
     @classmethod

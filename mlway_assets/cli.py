@@ -232,4 +232,6 @@ def _print_status(found: dict[str, Any]) -> None:
     for name, service in found["services"].items():
         services.add_row(name, service["state"], str(service["process"] or ""), service["address"] or "")
     console.print(products)
+    gateway = found["gateway"]
+    console.print(f"KServe V1 and Open Inference Protocol: {gateway}/v1, {gateway}/v2; all addresses: {gateway}/docs")
     console.print(services) if found["services"] else console.print("No service runs. Start them with `mlway up`.")

@@ -54,24 +54,24 @@ def serve_config(
             "request_timeout_s": REQUEST_TIMEOUT_SECONDS,
         },
         "applications": [
-            {
-                "name": name,
-                "route_prefix": product.route,
-                "import_path": "serving.app:build",
-                "args": {"product": name, "environment": environment_name, "code": code},
-                "deployments": [_deployment(product, served.get(name))],
-            }
-            for name, product in project.products.items()
-        ]
-        + [
-            {
-                "name": GATEWAY,
-                "route_prefix": "/",
-                "import_path": "serving.gateway:build",
-                "args": {"code": code},
-            }
+            *(
+                {
+                    "name": name,
+                    "route_prefix": product.route,
+                    "import_path": "serving.app:build",
+                    "args": {"product": name, "environment": environment_name, "code": code},
+                    "deployments": [_deployment(product, served.get(name))],
+                }
+                for name, product in project.products.items()
+            ),
+            *([_gateway(code)] if project.products else []),
         ],
     }
+
+
+def _gateway(code: str) -> dict[str, Any]:
+    """Without products it would have nothing to offer."""
+    return {"name": GATEWAY, "route_prefix": "/", "import_path": "serving.gateway:build", "args": {"code": code}}
 
 
 def _deployment(product: ModelProduct, served: ServedVersion | None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any, cast
 import orjson
 from pydantic import BaseModel
 from ray import serve
-from ray.exceptions import RayError
+from ray.exceptions import RayActorError, RayError
 from ray.serve.exceptions import BackPressureError, RayServeException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -37,6 +37,8 @@ from serving.openapi import openapi_document
 from serving.problems import Problem
 
 CALL_SECONDS, BODY_SECONDS = 30, 10
+GATEWAY_CPUS = 0.1
+"""Cores that Ray sets aside for a replica; it may use more while others are idle."""
 _DOCS_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -153,24 +155,38 @@ class Gateway:
 class ServeCalls:
     """Calls products through their Serve handles: `ProductEndpoint.call(action, headers, body)`."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, handle_of: Callable[[str], Any] = serve.get_app_handle, call_seconds: float = CALL_SECONDS
+    ) -> None:
+        self._handle_of = handle_of
+        self._call_seconds = call_seconds
         self._handles: dict[str, Any] = {}
 
     async def __call__(self, product: str, action: str, headers: Mapping[str, str], body: bytes) -> Reply:
         """Raises Problem."""
         try:
-            if product not in self._handles:  # asks the controller, once
-                self._handles[product] = await asyncio.to_thread(serve.get_app_handle, product)
-            called = self._handles[product].call.remote(action, dict(headers), body)
-            return Reply(*await asyncio.wait_for(called, CALL_SECONDS))
+            async with asyncio.timeout(self._call_seconds):
+                return await self._twice(product, action, dict(headers), body)
         except TimeoutError as error:
-            detail = f"{product} did not answer within {CALL_SECONDS} s."
+            detail = f"{product} did not answer within {self._call_seconds:g} s."
             raise Problem(504, "Gateway Timeout", detail) from error
         except BackPressureError as error:
             raise _not_ready(f"{product} has more requests than it can queue.") from error
         except (RayError, RayServeException) as error:
             logger.warning("%s cannot be called: %s", product, type(error).__name__)
             raise _not_ready(f"The endpoint of {product} does not answer.") from error
+
+    async def _twice(self, product: str, action: str, headers: dict[str, str], body: bytes) -> Reply:
+        """A replica may die with a request in hand, and a prediction is safe to repeat."""
+        try:
+            return await self._once(product, action, headers, body)
+        except RayActorError:
+            return await self._once(product, action, headers, body)
+
+    async def _once(self, product: str, action: str, headers: dict[str, str], body: bytes) -> Reply:
+        if product not in self._handles:  # asks the controller, once
+            self._handles[product] = await asyncio.to_thread(self._handle_of, product)
+        return Reply(*await self._handles[product].call.remote(action, headers, body))
 
 
 class GatewayArgs(BaseModel):
@@ -205,7 +221,8 @@ def build(args: GatewayArgs) -> serve.Application:
             "target_ongoing_requests": 16,
             "downscale_delay_s": 60,
         },
-        ray_actor_options={"num_cpus": 0.1},
+        ray_actor_options={"num_cpus": GATEWAY_CPUS},
+        max_surge_percent=100,
         graceful_shutdown_timeout_s=10,
         health_check_period_s=5,
     )

@@ -63,18 +63,28 @@ class HttpCalls:
 
     async def __call__(self, product: str, action: str, headers: Mapping[str, str], body: bytes) -> Reply:
         """Raises Problem."""
-        method = "POST" if action == "predict" else "GET"
         sent = dict(headers) | ({"Content-Type": "application/json"} if body else {})
+        method, address = "POST" if action == "predict" else "GET", f"{self._addresses[product]}/{action}"
         try:
-            async with self._session.request(
-                method, f"{self._addresses[product]}/{action}", headers=sent, data=body or None, allow_redirects=False
-            ) as response:
-                return Reply(response.status, dict(response.headers), await response.read())
+            return await self._twice(method, address, sent, body)
         except TimeoutError as error:
             raise Problem(504, "Gateway Timeout", f"{product} did not answer within {CALL_SECONDS:.0f} s.") from error
         except aiohttp.ClientError as error:
             detail = f"The endpoint of {product} cannot be reached."
             raise Problem(503, "Service Unavailable", detail, headers={"Retry-After": "1"}) from error
+
+    async def _twice(self, method: str, address: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        """A HAProxy that is reloaded closes connections that were kept, and a prediction is safe to repeat."""
+        try:
+            return await self._once(method, address, headers, body)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            return await self._once(method, address, headers, body)
+
+    async def _once(self, method: str, address: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        async with self._session.request(
+            method, address, headers=headers, data=body or None, allow_redirects=False
+        ) as response:
+            return Reply(response.status, dict(response.headers), await response.read())
 
 
 class InferenceServicer:

@@ -23,7 +23,6 @@ from serving.open_inference import (
 from serving.proto import open_inference_pb2 as pb2
 
 _LENGTH = struct.Struct("<I")
-_CONTENTS = tuple(pb2.InferTensorContents.DESCRIPTOR.fields_by_name)
 
 
 def parse(kind: type[Any], content: bytes) -> Any:
@@ -84,7 +83,7 @@ def _fill(contents: pb2.InferTensorContents, raws: Any, tensor: Tensor, *, raw: 
 
 def _typed_tensor(given: pb2.ModelInferRequest.InferInputTensor) -> Tensor:
     kind = require_datatype(given.name, given.datatype)
-    filled = [name for name in _CONTENTS if len(getattr(given.contents, name))]
+    filled = _filled(given)
     if not kind.contents:
         raise TensorError(given.name, f"{given.datatype} comes in raw_input_contents only")
     if any(name != kind.contents for name in filled):
@@ -104,13 +103,18 @@ def _typed_tensor(given: pb2.ModelInferRequest.InferInputTensor) -> Tensor:
 
 def _raw_tensor(given: pb2.ModelInferRequest.InferInputTensor, raw: bytes) -> Tensor:
     kind = require_datatype(given.name, given.datatype)
-    if any(len(getattr(given.contents, name)) for name in _CONTENTS):
+    if _filled(given):
         raise TensorError(given.name, "it has contents beside raw_input_contents: use one of them")
     if kind.kind == "text":
         texts = _raw_texts(given.name, raw)
         check_shape(given.name, given.shape, len(texts))
         return _tensor(given, texts)
     return _tensor(given, _raw_numbers(given, kind, raw))
+
+
+def _filled(given: pb2.ModelInferRequest.InferInputTensor) -> list[str]:
+    """The fields of its contents that hold something."""
+    return [field.name for field, _ in given.contents.ListFields()]
 
 
 def _raw_numbers(given: pb2.ModelInferRequest.InferInputTensor, kind: Datatype, raw: bytes) -> list[Any]:

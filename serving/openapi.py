@@ -4,34 +4,20 @@ The page that shows it is docs_page.py.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 from configs.load import Project
 from configs.products import ModelProduct
 from serving.inference_service import SERVER_VERSION
-from serving.open_inference import DATATYPES, IS_NULL, ProductTensors, TensorMetadata
-from serving.open_inference_json import tensor_object
+from serving.openapi_schemas import SHARED_SCHEMAS, Json, object_schema, product_schemas, schema_ref
 
-Json = dict[str, Any]
-_FIELD_SCHEMAS: Mapping[str, Json] = {
-    "string": {"type": "string", "maxLength": 200},
-    "int64": {"type": "integer", "format": "int64", "minimum": -(2**63), "maximum": 2**63 - 1},
-    "float64": {"type": "number", "format": "double"},
-    "boolean": {"type": "boolean"},
-    "timestamp": {"type": "string", "format": "date-time", "description": "ISO 8601 with an offset."},
-}
-_EXAMPLES: Mapping[str, Any] = {
-    "string": "a text",
-    "int64": 1,
-    "float64": 1.0,
-    "boolean": True,
-    "timestamp": "2013-10-01T14:00:00Z",
-}
 _REFUSALS: Mapping[str, str] = {
+    "400": "The body ended before it was whole.",
     "401": "No key, or one that is not valid.",
     "403": "The key does not allow this.",
     "404": "There is no such address, model or version.",
     "405": "Another method is needed.",
+    "408": "The body did not come in time.",
+    "409": "The baseline answers, which cannot be explained.",
     "413": "The body is too large.",
     "415": "The body is not JSON.",
     "422": "The request is wrong; `errors` names each field.",
@@ -40,17 +26,18 @@ _REFUSALS: Mapping[str, str] = {
     "503": "The endpoint is overloaded, or cannot answer now; see Retry-After.",
     "504": "The endpoint took too long.",
 }
-_ASKING = ("401", "403", "404", "405", "413", "422", "429", "500", "503", "504")
+_ASKING = ("400", "401", "403", "404", "405", "408", "409", "413", "415", "422", "429", "500", "503", "504")
 _LOOKING = ("401", "403", "404", "405", "429", "500", "503", "504")
+_PROBING = ("404", "405", "500", "503", "504")
 _OPEN = ("404", "405", "500")
 
 
 def openapi_document(project: Project) -> Json:
     """The document: products' own endpoints, KServe V1 and Open Inference Protocol V2, with every status."""
     paths: Json = {}
-    schemas = dict(_SHARED_SCHEMAS)
+    schemas = dict(SHARED_SCHEMAS)
     for product in project.products.values():
-        schemas |= _product_schemas(product)
+        schemas |= product_schemas(product)
         paths |= _native_paths(product) | _v1_paths(product) | _v2_paths(product)
     return {
         "openapi": "3.1.0",
@@ -73,68 +60,27 @@ def openapi_document(project: Project) -> Json:
     }
 
 
-def _product_schemas(product: ModelProduct) -> Json:
-    fields = product.population.request
-    properties = {name: _field(kind, nullable=name != product.population.event_time) for name, kind in fields.items()}
-    limits = {"minItems": 1, "maxItems": product.endpoint.max_instances}
-    instance = _object(properties, list(fields)) | {
-        "additionalProperties": False,
-        "example": {name: _EXAMPLES[kind] for name, kind in fields.items()},
-    }
-    instances = {"type": "array", "items": _schema(f"{product.name}.instance"), **limits}
-    tensors = ProductTensors(product)
-    return {
-        f"{product.name}.instance": instance,
-        f"{product.name}.instances": _object({"instances": instances}, ["instances"]) | {"additionalProperties": False},
-        f"{product.name}.infer": _infer_schema(tensors),
-    }
-
-
-def _infer_schema(tensors: ProductTensors) -> Json:
-    names = [name for metadata in tensors.inputs for name in (metadata.name, metadata.name + IS_NULL)]
-    described = ", ".join(f"{metadata.name} ({metadata.datatype})" for metadata in tensors.inputs)
-    tensor = _object(
-        {
-            "name": {"enum": names},
-            "shape": {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "maxItems": 2},
-            "datatype": {"enum": list(DATATYPES)},
-            "parameters": {"type": "object"},
-            "data": {"type": "array"},
-        },
-        ["name", "shape", "datatype", "data"],
-    )
-    wanted = _object({"name": {"enum": _names(tensors.outputs)}, "parameters": {"type": "object"}}, ["name"])
-    properties = {
-        "id": {"type": "string"},
-        "parameters": {"type": "object"},
-        "inputs": {"type": "array", "items": tensor | {"additionalProperties": False}, "minItems": len(tensors.inputs)},
-        "outputs": {"type": "array", "items": wanted | {"additionalProperties": False}},
-    }
-    columns = {name: [_EXAMPLES[kind]] for name, kind in tensors.fields.items()}
-    return _object(properties, ["inputs"]) | {
-        "additionalProperties": False,
-        "description": f"Tensors of shape [N] or [N, 1]: {described}. The BOOL tensor FIELD{IS_NULL} marks nulls.",
-        "example": {"inputs": [tensor_object(tensor) for tensor in tensors.tensors(columns)]},
-    }
-
-
 def _native_paths(product: ModelProduct) -> Json:
     tag, instances = product.name, f"{product.name}.instances"
-    status = _ok("Which model answers.", _schema("status"))
+    status = _ok("Which model answers.", schema_ref("status"))
+    ranked = _ok("Candidates, the best first.", schema_ref("ranking"))
+    summary = "Put candidates in order."
+    ranking = {"post": _operation(tag, "rank", summary, ranked, _ASKING) | _json_body(f"{tag}.ranking")}
     return {
         f"{product.route}/predict": {
-            "post": _operation(tag, "predict", product.description, _ok("Scores.", _schema("predictions")), _ASKING)
+            "post": _operation(tag, "predict", product.description, _ok("Scores.", schema_ref("predictions")), _ASKING)
             | _json_body(instances)
         },
+        **({f"{product.route}/rank": ranking} if product.task == "ranking" else {}),
         f"{product.route}/model": {"get": _operation(tag, "model", "Which version answers.", status, _LOOKING)},
-        f"{product.route}/health": {"get": _operation(tag, "health", "Whether the replica lives.", status, _LOOKING)},
-        f"{product.route}/ready": {"get": _operation(tag, "ready", "Whether it answers.", status, _LOOKING)},
+        f"{product.route}/health": {"get": _operation(tag, "health", "Whether the replica lives.", status, _PROBING)},
+        f"{product.route}/ready": {"get": _operation(tag, "ready", "Whether it answers.", status, _PROBING)},
     }
 
 
 def _v1_paths(product: ModelProduct) -> Json:
     tag, path = product.name, f"/v1/models/{product.name}"
-    scores, ready = _ok("Scores.", _schema("predictions")), _ok("It answers.", _schema("model_ready"))
+    scores, ready = _ok("Scores.", schema_ref("predictions")), _ok("It answers.", schema_ref("model_ready"))
     return {
         f"{path}:predict": {
             "post": _operation(tag, "v1_predict", "As /predict, by KServe's V1 protocol.", scores, _ASKING)
@@ -159,12 +105,12 @@ def _v2_paths(product: ModelProduct) -> Json:
 
 
 def _v2_look(product: ModelProduct, name: str, summary: str, schema: str) -> Json:
-    return {"get": _operation(product.name, name, summary, _ok(summary, _schema(schema)), _LOOKING)}
+    return {"get": _operation(product.name, name, summary, _ok(summary, schema_ref(schema)), _LOOKING)}
 
 
 def _v2_infer(product: ModelProduct, name: str) -> Json:
-    summary, answered = "As /predict, by the Open Inference Protocol.", _ok("Tensors.", _schema("infer_answer"))
-    operation = _operation(product.name, name, summary, answered, (*_ASKING, "415"))
+    summary, answered = "As /predict, by the Open Inference Protocol.", _ok("Tensors.", schema_ref("infer_answer"))
+    operation = _operation(product.name, name, summary, answered, _ASKING)
     return operation | _json_body(f"{product.name}.infer")
 
 
@@ -172,12 +118,12 @@ def _server_paths() -> Json:
     def look(name: str, summary: str, answered: Json, statuses: tuple[str, ...] = _OPEN) -> Json:
         return {"get": _operation("server", name, summary, answered, statuses)}
 
-    state = _object({"live": {"type": "boolean"}, "ready": {"type": "boolean"}}, ["live"])
-    models = _object({"models": {"type": "array", "items": {"type": "string"}}}, ["models"])
+    state = object_schema({"live": {"type": "boolean"}, "ready": {"type": "boolean"}}, ["live"])
+    models = object_schema({"models": {"type": "array", "items": {"type": "string"}}}, ["models"])
     page = {"200": {"description": "A page.", "content": {"text/html": {"schema": {"type": "string"}}}}}
     return {
         "/v1/models": look("v1_models", "Every model.", _ok("Names.", models)),
-        "/v2": look("v2_server", "What this server is.", _ok("Its name and version.", _schema("server"))),
+        "/v2": look("v2_server", "What this server is.", _ok("Its name and version.", schema_ref("server"))),
         "/v2/health/live": look("v2_live", "Whether the server lives.", _ok("It does.", state)),
         "/v2/health/ready": look("v2_ready", "Whether every model answers.", _ok("They do.", state), (*_OPEN, "503")),
         "/openapi.json": look("openapi", "This document.", _ok("OpenAPI 3.1.", {"type": "object"})),
@@ -191,7 +137,7 @@ def _operation(tag: str, name: str, summary: str, answered: Json, statuses: tupl
 
 
 def _json_body(schema: str) -> Json:
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": _schema(schema)}}}}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema_ref(schema)}}}}
 
 
 def _ok(description: str, schema: Json) -> Json:
@@ -201,92 +147,8 @@ def _ok(description: str, schema: Json) -> Json:
 def _refusal(status: str) -> Json:
     answer: Json = {
         "description": _REFUSALS[status],
-        "content": {"application/problem+json": {"schema": _schema("problem")}},
+        "content": {"application/problem+json": {"schema": schema_ref("problem")}},
     }
     if status in ("429", "503"):
         answer["headers"] = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "string"}}}
     return answer
-
-
-def _field(kind: str, *, nullable: bool) -> Json:
-    schema = dict(_FIELD_SCHEMAS[kind])
-    return schema | {"type": [schema["type"], "null"]} if nullable else schema
-
-
-def _object(properties: Json, required: list[str]) -> Json:
-    return {"type": "object", "properties": properties, "required": required}
-
-
-def _schema(name: str) -> Json:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def _names(metadata: tuple[TensorMetadata, ...]) -> list[str]:
-    return [one.name for one in metadata]
-
-
-_TEXTS: Json = {"type": "array", "items": {"type": "string"}}
-_NUMBER: Json = {"type": "number"}
-_MODEL: Json = _object({"name": {"type": "string"}, "version": {"type": "integer"}}, ["name"])
-_TENSOR: Json = _object(
-    {
-        "name": {"type": "string"},
-        "shape": {"type": "array", "items": {"type": "integer"}},
-        "datatype": {"enum": list(DATATYPES)},
-    },
-    ["name", "shape", "datatype"],
-)
-_SHARED_SCHEMAS: Json = {
-    "problem": _object(
-        {
-            "type": {"type": "string"},
-            "title": {"type": "string"},
-            "status": {"type": "integer"},
-            "detail": {"type": "string"},
-            "error": {"type": "string", "description": "The same as `detail`, under V1 and V2."},
-            "errors": {
-                "type": "array",
-                "items": _object({"pointer": {"type": "string"}, "detail": {"type": "string"}}, ["pointer", "detail"]),
-            },
-        },
-        ["type", "title", "status", "detail"],
-    ),
-    "predictions": _object(
-        {
-            "model": _MODEL,
-            "decision_id": {"type": "string"},
-            "degraded": _TEXTS,
-            "predictions": {
-                "type": "array",
-                "items": _object({"score": _NUMBER, "lower": _NUMBER, "upper": _NUMBER, "missing": _TEXTS}, ["score"]),
-            },
-        },
-        ["model", "predictions"],
-    ),
-    "status": _object({"model": _MODEL}, ["model"]),
-    "server": _object({"name": {"type": "string"}, "version": {"type": "string"}, "extensions": _TEXTS}, ["name"]),
-    "model_ready": _object({"name": {"type": "string"}, "ready": {"type": "boolean"}}, ["name", "ready"]),
-    "model_metadata": _object(
-        {
-            "name": {"type": "string"},
-            "versions": _TEXTS,
-            "platform": {"type": "string"},
-            "inputs": {"type": "array", "items": _TENSOR},
-            "outputs": {"type": "array", "items": _TENSOR},
-        },
-        ["name", "platform", "inputs", "outputs"],
-    ),
-    "infer_answer": _object(
-        {
-            "model_name": {"type": "string"},
-            "model_version": {"type": "string", "description": "A registered version's number, or `baseline`."},
-            "id": {"type": "string"},
-            "parameters": {"type": "object"},
-            "outputs": {
-                "type": "array",
-                "items": _TENSOR | {"properties": _TENSOR["properties"] | {"data": {"type": "array"}}},
-            },
-        },
-        ["model_name", "model_version", "outputs"],
-    ),
-}

@@ -9,7 +9,10 @@ from mlway_assets.resources import Platform
 
 
 def status(platform: Platform) -> dict[str, Any]:
-    """`products`: champion, endpoint and what answers there; `services`: state, process and address."""
+    """`products`: champion, endpoint and what answers there; `services`: state, process and address.
+
+    `gateway` is where the standard protocols and the documentation of all addresses are.
+    """
     environment = platform.environment
     states = ProcessManager(local_paths(environment)).states()
     addresses = {
@@ -27,6 +30,7 @@ def status(platform: Platform) -> dict[str, Any]:
         "environment": environment.name,
         "products": {name: _product(platform, name, has_registry) for name in platform.project.products},
         "services": services,
+        "gateway": f"http://127.0.0.1:{environment.ports.serve}",
     }
 
 

@@ -101,7 +101,9 @@ def _wait_for_pages(platform: Platform, manager: ProcessManager) -> None:
 
     def answer() -> bool:
         manager.require_alive()
-        return not any(map(_is_free, (ports.dagster, ports.mlflow, ports.grpc))) and _gateway_answers(platform)
+        if any(map(_is_free, (ports.dagster, ports.mlflow, ports.grpc))):
+            return False
+        return not platform.project.products or _gateway_answers(platform)
 
     if not wait_until(answer, START_SECONDS):
         raise ServiceError(

@@ -14,6 +14,7 @@ import httpx
 import polars as pl
 import psutil
 import pytest
+from protocol_clients import scores_by_protocol
 
 from configs.environments import Ports
 from configs.load import load_environment, load_project
@@ -122,6 +123,17 @@ def test_a_thousand_flights_score_over_http_as_in_the_batch_to_the_last_bit(name
     for part in batch.select(*product.population.request).iter_slices(40):
         scores += live.predict(part, name)
     assert scores == batch["score"].to_list()
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_every_protocol_gives_the_bits_of_predict(name: str, live: Live) -> None:
+    product = live.platform().project.products[name]
+    rows = live.platform().lake.scan("predictions", name).select(*product.population.request).collect().head(500)
+    columns = rows.with_columns(pl.col(pl.Datetime).dt.to_string("iso:strict")).to_dict(as_series=False)
+    key = (live.state / "keys" / "local").read_text().strip()
+    scores = scores_by_protocol(product, columns, key, serve=PORTS["serve"], grpc_port=PORTS["grpc"])
+    assert len(set(scores["predict"])) > 50
+    assert all(found == scores["predict"] for found in scores.values())
 
 
 def test_an_unknown_aircraft_gets_an_answer_that_names_what_is_missing(live: Live) -> None:

@@ -2,8 +2,9 @@
 
 from ray.serve.schema import ServeDeploySchema
 
-from configs.load import load_environment, load_project
-from serving.deploy import ServedVersion, serve_config
+from configs.load import Project, load_environment, load_project
+from serving.deploy import GATEWAY, ServedVersion, serve_config
+from serving.gateway import GATEWAY_CPUS
 
 PROJECT = load_project()
 
@@ -14,7 +15,8 @@ def test_every_product_is_an_application_of_its_own_that_ray_accepts() -> None:
         serve_config(PROJECT, load_environment("local"), "local", served | {"flight_delay": None}, "code")
     )
     applications = {application.name: application for application in declared.applications}
-    assert applications.keys() == PROJECT.products.keys()
+    assert list(applications) == [*PROJECT.products, GATEWAY]
+    assert applications.pop(GATEWAY).route_prefix == "/"
     assert applications["flight_ranking"].route_prefix == "/flight-ranking"
     configs = {name: application.deployments[0].user_config for name, application in applications.items()}
     assert configs == {
@@ -29,9 +31,14 @@ def test_every_products_replicas_fit_on_two_cores_while_their_code_is_replaced()
     cores = [
         deployment["ray_actor_options"]["num_cpus"]
         for application in declared["applications"]
-        for deployment in application["deployments"]
+        for deployment in application.get("deployments", ())
     ]
     products = PROJECT.products.values()
     assert cores == [product.endpoint.replica_cpus for product in products]
-    assert sum(2 * product.endpoint.min_replicas * product.endpoint.replica_cpus for product in products) <= 2
-    assert sum(product.endpoint.max_replicas * product.endpoint.replica_cpus for product in products) <= 2
+    gateway = 2 * GATEWAY_CPUS
+    assert sum(2 * product.endpoint.min_replicas * product.endpoint.replica_cpus for product in products) + gateway <= 2
+    assert sum(product.endpoint.max_replicas * product.endpoint.replica_cpus for product in products) + gateway <= 2
+
+
+def test_without_a_product_nothing_is_declared() -> None:
+    assert serve_config(Project({}, {}, {}), load_environment("local"), "local", {}, "code")["applications"] == []

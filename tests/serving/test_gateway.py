@@ -191,14 +191,14 @@ def test_binary_tensors_are_refused_by_name(server: Server) -> None:
     assert "binary_data=False" in response.json()["error"]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=60) | st.text(max_size=60).map(str.encode), path=st.sampled_from([0, 1]))
 def test_no_bytes_make_the_gateway_fail(server: Server, content: bytes, path: int) -> None:
     paths = (INFER, f"/v1/models/{PRODUCT}:predict")
     assert server.post(paths[path], content=content).status_code == 422
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     changes=st.dictionaries(
         st.sampled_from(sorted(ROW)), st.text(max_size=5) | st.integers(-(2**64), 2**64) | st.floats() | st.none()
@@ -216,6 +216,13 @@ def test_the_openapi_document_is_valid_for_every_bundled_product(server: Server)
     for document in (server.document, openapi_document(load_project())):
         OpenAPIV31SpecValidator(document).validate()
     assert server.get("/openapi.json").json() == json.loads(json.dumps(server.document))
+
+
+def test_the_document_knows_what_a_ranking_asks_and_answers() -> None:
+    paths = openapi_document(load_project())["paths"]
+    ranked = [path for path in paths if path.endswith("/rank")]
+    assert ranked == ["/flight-ranking/rank"]
+    assert {"200", "401", "409", "422", "429", "503"} <= paths[ranked[0]]["post"]["responses"].keys()
 
 
 def test_every_documented_address_answers_as_documented(server: Server) -> None:

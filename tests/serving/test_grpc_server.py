@@ -1,6 +1,7 @@
 """The Open Inference Protocol over gRPC, with a real server, and over a real HTTP connection to the endpoint."""
 
 import asyncio
+import os
 import socket
 import struct
 import subprocess
@@ -184,7 +185,7 @@ def test_no_bytes_make_the_server_fail(endpoint: LocalEndpoint) -> None:
     client = loop.run_until_complete(opened.__aenter__())
     good = infer(row_columns()).SerializeToString()
 
-    @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
+    @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
     @given(st.sampled_from(METHODS), st.binary(max_size=40), st.integers(0, len(good)), st.integers(0, 8))
     def try_bytes(method: str, content: bytes, start: int, removed: int) -> None:
         codes = set()
@@ -254,6 +255,61 @@ def test_an_endpoint_that_is_gone_is_unavailable_and_one_that_hangs_is_too_late(
                 silent.close()
                 error = await client.refused("ModelInfer", infer(row_columns()))
                 assert error.code() == grpc.StatusCode.UNAVAILABLE
+
+    asyncio.run(talk())
+
+
+def test_a_kept_connection_that_was_closed_is_not_an_error(endpoint: LocalEndpoint) -> None:
+    """As a proxy does that is reloaded: it answers once, and closes when the next request comes."""
+    connections = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        await reader.read(1)
+        writer.close()
+
+    async def talk() -> None:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with aiohttp.ClientSession() as session, client_of(HttpCalls(session, address, PROJECT)) as client:
+            for _ in range(2):
+                assert (await client("ServerReady")).ready
+        server.close()
+
+    asyncio.run(talk())
+    assert connections == 2
+
+
+def test_the_process_ends_once_the_calls_in_flight_are_answered() -> None:
+    arrived, released = asyncio.Event(), asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        arrived.set()
+        await released.wait()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+        writer.close()
+
+    async def talk() -> None:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        ports = f"serve={server.sockets[0].getsockname()[1]},grpc={port}"
+        command = [sys.executable, "-m", "serving.grpc_server"]
+        process = await asyncio.create_subprocess_exec(*command, env=os.environ | {"MLWAY_PORTS": ports})
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            client = Client(channel)
+            assert (await client("ServerLive", wait_for_ready=True)).live
+            asked = asyncio.create_task(client("ModelReady", pb2.ModelReadyRequest(name=PRODUCT)))
+            await arrived.wait()
+            process.terminate()
+            released.set()
+            assert (await asked).ready
+        assert await asyncio.wait_for(process.wait(), 20) == 0
+        server.close()
 
     asyncio.run(talk())
 
