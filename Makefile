@@ -7,7 +7,7 @@ BIN := .venv/bin
 export DO_NOT_TRACK := 1
 export OMP_WAIT_POLICY := passive
 
-.PHONY: setup up down test check format bench bench-graph bench-up bench-pit bench-online-read lock clean help
+.PHONY: setup up down test check format bench bench-graph bench-up bench-pit bench-online-read lock proto clean help
 
 setup: .venv/.ready ## Make .venv with everything, from the lock
 
@@ -53,6 +53,9 @@ bench-pit: setup ## Point-in-time joins against Polars, DuckDB and the stock Fea
 
 bench-online-read: setup ## One read of 20 online features against Feast's SDK, on SQLite and Redis
 	@$(BIN)/python benchmarks/online_read.py
+
+proto: setup ## Compile serving/proto
+	@$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. serving/proto/open_inference.proto
 
 lock: setup ## Resolve requirements.lock anew from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --group dev pyproject.toml --output-file requirements.lock

@@ -26,7 +26,7 @@ from serving.deploy import ServeApi
 MLWAY = str(Path(sys.executable).parent / "mlway")
 PORTS = (
     "serve=28000,dagster=23000,mlflow=25000,ray_dashboard=28265,"
-    "ray_head=26399,haproxy_metrics=29101,haproxy_stats=28404"
+    "ray_head=26399,haproxy_metrics=29101,haproxy_stats=28404,grpc=28001"
 )
 
 

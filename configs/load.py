@@ -114,6 +114,9 @@ def load_environment(name: str | None = None, folder: Path | None = None) -> Env
 
 def _with_whole_paths(environment: Environment) -> Environment:
     """The same for every process, wherever it was started."""
+    folder = PROJECT_ROOT / environment.decisions_folder
+    decisions = environment.decisions.model_copy(update={"folder": str(folder)})
+    environment = environment.model_copy(update={"decisions": decisions})
     store = environment.feature_store
     if not isinstance(store.online, SqliteOnlineStore):
         return environment

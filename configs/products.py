@@ -18,6 +18,18 @@ class Population(Frozen):
     request: dict[str, RequestType] = Field(description="Columns that a request carries.", min_length=1)
     event_time: str = Field(description="The request's timestamp of the event that is predicted.")
     horizon: Duration = Field(description="Features are as known this long before the event.")
+    request_pii: tuple[str, ...] = Field(
+        default=(),
+        description="Fields of the request that tell something of a person, such as an e-mail address: the decision "
+        "log hides them. Join keys of feature groups that are tagged `pii` it hides anyway.",
+    )
+
+    @model_validator(mode="after")
+    def _personal_fields_are_in_the_request(self) -> "Population":
+        unknown = sorted(set(self.request_pii) - set(self.request))
+        if unknown:
+            raise ValueError(f"request_pii names {', '.join(unknown)}, which `request` does not have")
+        return self
 
 
 class Label(Frozen):
@@ -96,6 +108,16 @@ class Endpoint(Frozen):
     max_ongoing_requests: int = Field(default=32, ge=1)
     max_queued_requests: int = Field(default=256, ge=1)
     max_instances: int = Field(default=1000, ge=1, description="Most instances in one request.")
+    max_body_bytes: int = Field(default=1_000_000, ge=1, description="Longest body of a request.")
+    body_seconds: float = Field(default=10, gt=0, description="How long a request's body may take to arrive.")
+    cache_entries: int = Field(
+        default=10_000, ge=0, description="Feature vectors whose scores a replica remembers, of each version; 0: none."
+    )
+    without_online_store: Literal["refuse", "answer"] = Field(
+        default="refuse",
+        description="While the online store does not answer. refuse: 503. answer: from the request alone, marked "
+        "`degraded`.",
+    )
 
 
 _ORDERED = ("int64", "float64", "timestamp")

@@ -27,19 +27,20 @@ _Node = Any
 
 def with_exact_division(expression: pl.Expr) -> pl.Expr:
     """The expression with every constant divisor that is a number spread over the rows."""
-    tree = _tree(expression)
+    tree = tree_of(expression)
     spread = _with_columns_as_divisors(tree)
     return expression if spread == tree else _expression(spread)
 
 
 def with_float_literals(expression: pl.Expr) -> pl.Expr:
     """The expression with the nearest float in place of every decimal literal."""
-    tree = _tree(expression)
+    tree = tree_of(expression)
     floats = _with_floats(tree)
     return expression if floats == tree else _expression(floats)
 
 
-def _tree(expression: pl.Expr) -> _Node:
+def tree_of(expression: pl.Expr) -> _Node:
+    """Polars' own tree of the expression: nested dictionaries and lists."""
     return msgpack.unpackb(expression.meta.serialize(), strict_map_key=False)
 
 
@@ -55,7 +56,7 @@ def _with_columns_as_divisors(node: _Node) -> _Node:
     node = {name: _with_columns_as_divisors(part) for name, part in node.items()}
     binary, function = node.get("BinaryExpr"), node.get("Function")
     # Functions of binary values are called BinaryExpr too: then it is no dictionary.
-    if isinstance(binary, dict) and binary["op"] in _OPERATORS:
+    if isinstance(binary, dict) and binary["op"] in _OPERATORS and not _is_of_whole_numbers(binary):
         binary["right"] = _spread(binary["right"], binary["left"])
     elif isinstance(function, dict) and _sql_function(function) in _SQL_FUNCTIONS:
         dividend, divisor = function["input"]
@@ -81,7 +82,21 @@ def _spread(divisor: _Node, dividend: _Node) -> _Node:
     if isinstance(divisor, dict) and "Dyn" in next(_values_of("Literal", divisor), {}):
         # A literal without a type takes the dividend's, as it would beside it; a duration's is that of its number.
         value = pl.when(ones).then(value).otherwise(_expression(dividend).to_physical())
-    return _tree(value * ones)
+    return tree_of(value * ones)
+
+
+def _is_of_whole_numbers(division: _Node) -> bool:
+    """Whether it is of a moment as a whole number, by one: that division has no rounding to differ in."""
+    dividend, divisor = division["left"], division["right"]
+    function = dividend["Function"]["function"] if isinstance(dividend, dict) and "Function" in dividend else None
+    moment = function.get("TemporalExpr") if isinstance(function, dict) else None
+    scalar = divisor["Literal"].get("Scalar") if isinstance(divisor, dict) and "Literal" in divisor else None
+    return (
+        isinstance(moment, dict)
+        and "TimeStamp" in moment
+        and isinstance(scalar, dict)
+        and next(iter(scalar)).startswith("Int")
+    )
 
 
 def _is_number(literal: _Node) -> bool:

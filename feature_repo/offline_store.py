@@ -1,7 +1,7 @@
 """PolarsOfflineStore: a Feast offline store that reads Delta tables and Parquet files and joins them with Polars.
 
 Only Feast's interface lives here. The join: point_in_time.py and slices.py; the tables: table_sources.py; what is
-asked: entity_frames.py; what is given: retrieval_job.py.
+asked: entity_frames.py and opened_views.py; what is given: retrieval_job.py.
 """
 
 import uuid
@@ -23,8 +23,9 @@ from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from feast.utils import _get_requested_feature_views_to_features_dict, make_tzaware
 from pydantic import Field
 
-from feature_repo.entity_frames import EntityFrameError, check_keys, check_names, entity_frame
-from feature_repo.point_in_time import TIMESTAMP_SUFFIX, View
+from feature_repo.entity_frames import EntityFrameError, check_names, entity_frame
+from feature_repo.opened_views import check_view_keys, open_view
+from feature_repo.point_in_time import View
 from feature_repo.ray_slices import joined_on_ray
 from feature_repo.retrieval_job import PolarsRetrievalJob
 from feature_repo.slices import Join, fits, in_memory, in_order, joined_in_turn, whole, whole_in_pieces
@@ -79,14 +80,14 @@ class PolarsOfflineStore(OfflineStore):
         """
         on_demand = OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)
         by_view, _ = _get_requested_feature_views_to_features_dict(feature_refs, feature_views, on_demand)
-        opened = [_open(config, view, names, full_feature_names) for view, names in by_view.items()]
+        opened = [open_view(config, view, names, full_names=full_feature_names) for view, names in by_view.items()]
         if entity_df is None:
             entities = _recorded_moments([view for view, _ in opened], start_date, end_date)
         else:
             entities = entity_frame(entity_df, partial(_table, config, registry, project))
         _check_request_data(on_demand, entities)
         for view, _ in opened:
-            _check_view_keys(entities, view)
+            check_view_keys(entities, view)
         check_names(entities, (name for view, _ in opened for name in (*view.features, view.timestamp_column)))
         join = Join(entities, EVENT_TIMESTAMP, [view for view, _ in opened])
         return PolarsRetrievalJob(
@@ -174,45 +175,6 @@ class PolarsOfflineStore(OfflineStore):
             basename_template=f"{uuid.uuid4().hex}-{{i}}.parquet",
             existing_data_behavior="overwrite_or_ignore",
         )
-
-
-def _open(config: RepoConfig, view: Any, features: list[str], full_names: bool) -> tuple[View, dict[str, int]]:
-    source = view.batch_source
-    rows, versions = scan(config, source)
-    schema = rows.collect_schema()
-    columns = {mapped: original for original, mapped in (source.field_mapping or {}).items()}
-    name = view.projection.name_to_use()
-    own_keys = [column.name for column in view.entity_columns if column.name != DUMMY_ENTITY_ID]
-    keys = {key: view.projection.join_key_map.get(key, key) for key in own_keys}
-    finals = {feature: f"{name}__{feature}" if full_names else feature for feature in dict.fromkeys(features)}
-    read = {columns.get(column, column): final for column, final in {**keys, **finals}.items()}
-    moment_column = columns.get(source.timestamp_field, source.timestamp_field)
-    _check_columns(view.name, [*read, moment_column], schema)
-    moment = as_utc(moment_column, schema[moment_column])
-    moments = {name + TIMESTAMP_SUFFIX: moment}
-    created = f"__created_{name}" if source.created_timestamp_column else None
-    if created:
-        created_column = columns.get(source.created_timestamp_column, source.created_timestamp_column)
-        _check_columns(view.name, [created_column], schema)
-        written = as_utc(created_column, schema[created_column])
-        moments[created] = written.fill_null(moment)
-    values = rows.select(*(pl.col(column).alias(final) for column, final in read.items()), **moments)
-    joined = View(values, list(keys.values()), list(finals.values()), name + TIMESTAMP_SUFFIX, created, view.ttl)
-    return joined, versions
-
-
-def _check_columns(view: str, columns: list[str], schema: pl.Schema) -> None:
-    missing = [column for column in columns if column not in schema]
-    if missing:
-        raise SourceError(
-            f"The source of {view!r} has no column {missing[0]!r}; it has {', '.join(schema)}.\n"
-            "Hint: mend the view's schema, or its source's field_mapping."
-        )
-
-
-def _check_view_keys(entities: pl.DataFrame, view: View) -> None:
-    schema = view.values.collect_schema()
-    check_keys(entities, view.timestamp_column.removesuffix(TIMESTAMP_SUFFIX), {key: schema[key] for key in view.keys})
 
 
 def _check_request_data(views: list[OnDemandFeatureView], entities: pl.DataFrame) -> None:

@@ -10,7 +10,6 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import DeltaTable
 from feast.errors import SavedDatasetLocationAlreadyExists
 from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMetadata
 from feast.on_demand_feature_view import OnDemandFeatureView
@@ -18,7 +17,7 @@ from feast.repo_config import RepoConfig
 
 from configs.features import RequestFeatures
 from feature_repo.request_features import with_request_features
-from feature_repo.table_sources import DELTA, SourceError, location, scan_parquet, write
+from feature_repo.table_sources import DELTA, is_taken, location, write
 
 DECLARATION_TAG = "declaration"
 """Tag of an on-demand view that holds its request features' declaration as JSON."""
@@ -94,10 +93,11 @@ class PolarsRetrievalJob(RetrievalJob):
     def persist(self, storage: Any, allow_overwrite: bool | None = False, timeout: int | None = None) -> None:
         """Write the frame where a saved dataset is kept: a Parquet file, or a Delta table (with DeltaFormat).
 
-        Raises SavedDatasetLocationAlreadyExists, unless it may be overwritten; SourceError for another kind of storage.
+        Raises SavedDatasetLocationAlreadyExists, unless it may be overwritten; SourceError for another kind of storage,
+        or where it cannot be told whether the location is free.
         """
         kind, path, options = location(self._config, storage.to_data_source())
-        if not allow_overwrite and _exists(kind, path, options):
+        if not allow_overwrite and is_taken(kind, path, options):
             raise SavedDatasetLocationAlreadyExists(location=path)
         if kind != DELTA and "://" not in path:
             self.sink_parquet(path)
@@ -171,15 +171,3 @@ def _arrow(frame: pl.DataFrame) -> pa.Table:
 
 def _declared(view: OnDemandFeatureView) -> RequestFeatures:
     return RequestFeatures.model_validate_json(view.tags[DECLARATION_TAG])
-
-
-def _exists(kind: str, path: str, options: dict[str, str]) -> bool:
-    if kind == DELTA:
-        return DeltaTable.is_deltatable(path, storage_options=options or None)
-    if "://" not in path:
-        return Path(path).exists()
-    try:
-        scan_parquet(path, options)
-    except SourceError:
-        return False
-    return True

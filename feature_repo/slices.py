@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 import polars as pl
@@ -54,7 +54,7 @@ def time_slices(join: Join, rows: int) -> Iterator[pl.DataFrame]:
 
 def join_slice(part: pl.DataFrame, timestamp: str, views: Sequence[View]) -> pl.DataFrame:
     """One slice by itself: what was known before it is read from the views' history."""
-    sources = [_History(view) if view.ttl else _Carried(view) for view in views]
+    sources = [_Source(view, is_carried=not view.ttl) for view in views]
     return _join(part, timestamp, sources)
 
 
@@ -64,45 +64,36 @@ def joined_in_turn(join: Join, rows: int) -> Iterator[pl.DataFrame]:
     Memory: a slice's rows, the values that are usable within its span, and for some views one value for each entity.
     """
     moments = join.entities[join.timestamp]
-    whole_span: timedelta = moments.max() - moments.min()  # type: ignore[operator,assignment]
-    span = whole_span * rows / len(moments)
-    # Values that live shorter than a slice spans are read again; others are carried from slice to slice.
-    sources = [_History(view) if view.ttl and view.ttl <= span else _Carried(view) for view in join.views]
+    first, last = _bounds(moments)
+    span = (last - first) * rows / len(moments)
+    sources = [_Source(view, is_carried=not view.ttl or view.ttl > span) for view in join.views]
     for part in time_slices(join, rows):
         yield _join(part, join.timestamp, sources)
 
 
-class _History:
-    """A view whose values from before a slice are read from its history, as far back as they may live."""
+class _Source:
+    """A view's values for slices in order of time.
 
-    def __init__(self, view: View) -> None:
+    Values that live shorter than a slice spans are read again for each slice; of others each entity's newest is carried
+    from slice to slice.
+    """
+
+    def __init__(self, view: View, *, is_carried: bool) -> None:
         self.view = view
+        self._is_carried = is_carried
+        self._carried: tuple[datetime, pl.DataFrame] | None = None
 
     def values(self, first: datetime, last: datetime) -> pl.LazyFrame:
-        """What is usable by `last` and alive at `first`."""
-        return usable(alive_since(restricted(self.view, None, last), first))
+        """What is usable by `last` and may be seen from `first` on."""
+        if not self._is_carried:
+            return usable(alive_since(restricted(self.view, None, last), first))
+        until, newest = self._carried or (first, _newest_before(self.view, first))
+        return usable(restricted(self.view, until, last), newest)
 
-    def joined(self, values: pl.DataFrame, last: datetime) -> None:
-        """Nothing needs to be kept."""
-
-
-class _Carried:
-    """A view of whose values before a slice each entity's newest is kept. Slices must come in order of time."""
-
-    def __init__(self, view: View) -> None:
-        self.view = view
-        self._known_until: datetime | None = None
-        self._newest: pl.DataFrame | None = None
-
-    def values(self, first: datetime, last: datetime) -> pl.LazyFrame:
-        """What is usable by `last`: each entity's newest value from before, then what followed."""
-        if self._known_until is None:
-            self._known_until, self._newest = first, _newest_before(self.view, first)
-        return usable(restricted(self.view, self._known_until, last), self._newest)
-
-    def joined(self, values: pl.DataFrame, last: datetime) -> None:
+    def carry(self, values: pl.DataFrame, last: datetime) -> None:
         """Keep what the next slice needs of the values that this one had."""
-        self._known_until, self._newest = last, newest_usable(self.view, values, last)
+        if self._is_carried:
+            self._carried = last, newest_usable(self.view, values, last)
 
 
 def _newest_before(view: View, moment: datetime) -> pl.DataFrame:
@@ -114,13 +105,13 @@ def _newest_before(view: View, moment: datetime) -> pl.DataFrame:
     return usable(view).head(0).collect() if newest is None else newest
 
 
-def _join(part: pl.DataFrame, timestamp: str, sources: Sequence[_History | _Carried]) -> pl.DataFrame:
+def _join(part: pl.DataFrame, timestamp: str, sources: Sequence[_Source]) -> pl.DataFrame:
     first, last = part[timestamp][0], part[timestamp][-1]
     values = pl.collect_all([source.values(first, last) for source in sources])
     views = [source.view for source in sources]
     joined = joined_at(part, search(part, timestamp, views, [frame.lazy() for frame in values]))
     for source, frame in zip(sources, values, strict=True):
-        source.joined(frame, last)
+        source.carry(frame, last)
     return joined
 
 
@@ -152,8 +143,16 @@ def _needed(join: Join) -> list[View]:
     moments = join.entities[join.timestamp]
     if not len(moments):
         return list(join.views)
+    first, last = _bounds(moments)
+    return [alive_since(restricted(view, None, last), first) for view in join.views]
+
+
+def _bounds(moments: pl.Series) -> tuple[datetime, datetime]:
+    """The first and the last of some moments."""
     first, last = moments.min(), moments.max()
-    return [alive_since(restricted(view, None, last), first) for view in join.views]  # type: ignore[arg-type]
+    if not isinstance(first, datetime) or not isinstance(last, datetime):
+        raise TypeError(f"{moments.name!r} holds no moments but {moments.dtype}")
+    return first, last
 
 
 def in_memory(slices: Iterable[pl.DataFrame]) -> pl.DataFrame:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from feature_repo.retrieval_job import PolarsRetrievalJob
 
 FEATURE_STORE_FILE = Path(__file__).parent / "feature_store.yaml"
+_SQLITE_FILE = "sqlite:///"
 _ONLINE_STORES = "feature_repo.feast_online_stores"
 
 
@@ -141,8 +142,12 @@ def _newest_values(
 
 
 def _local_folders(environment: Environment) -> list[Path]:
-    online = environment.feature_store.online
-    return [Path(online.path).parent] if isinstance(online, SqliteOnlineStore) else []
+    """Where files are to be made: neither SQLite nor Feast makes a folder."""
+    store = environment.feature_store
+    files = [store.online.path] if isinstance(store.online, SqliteOnlineStore) else []
+    if store.registry.startswith(_SQLITE_FILE):
+        files.append(store.registry.removeprefix(_SQLITE_FILE))
+    return [Path(file).parent for file in files]
 
 
 def _online_store(online: OnlineStore) -> dict[str, Any]:

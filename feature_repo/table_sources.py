@@ -9,7 +9,7 @@ from typing import Any, Literal
 import polars as pl
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
-from deltalake.exceptions import TableNotFoundError
+from deltalake.exceptions import DeltaError, TableNotFoundError
 from feast.data_format import DeltaFormat
 from feast.infra.offline_stores.file_source import FileSource
 from feast.repo_config import RepoConfig
@@ -68,6 +68,25 @@ def open_delta(path: str, options: dict[str, str], version: int | None = None) -
         return DeltaTable(path, version=version, storage_options=options or None)
     except TableNotFoundError as error:
         raise SourceError(f"There is no Delta table at {path}.\nHint: materialize it, or mend its path.") from error
+
+
+def is_taken(kind: str, path: str, options: dict[str, str]) -> bool:
+    """Whether something lies at `path` already. Raises SourceError where that cannot be told."""
+    try:
+        if kind == DELTA:
+            return DeltaTable.is_deltatable(path, storage_options=options or None)
+        if "://" not in path:
+            return Path(path).exists()
+        pl.scan_parquet(path, storage_options=options or None, glob=False).collect_schema()
+    except FileNotFoundError:
+        return False
+    except (OSError, DeltaError, pl.exceptions.PolarsError) as error:
+        reason = ": ".join(str(error).splitlines()[:3])
+        raise SourceError(
+            f"Whether {path} is free cannot be told: {reason}.\n"
+            "Hint: mend the store's storage_options and permissions, or allow it to be overwritten."
+        ) from error
+    return True
 
 
 def append(config: RepoConfig, source: Any, table: pa.Table) -> None:

@@ -8,6 +8,11 @@ def raw_key(table: str) -> AssetKey:
     return AssetKey(["raw", table])
 
 
+def decisions_key(product: str) -> AssetKey:
+    """The answers of a product's endpoint, from the decision log."""
+    return raw_key(f"decisions_{product}")
+
+
 def curated_key(table: str) -> AssetKey:
     """A fact or dimension table."""
     return AssetKey(["curated", table])

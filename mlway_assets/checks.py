@@ -10,8 +10,10 @@ from mlway_assets.contracts import Violations
 from mlway_assets.leakage import LeakReport
 from mlway_assets.online_skew import SkewReport
 from mlway_assets.parity import ParityReport
+from serving.decision_segments import ChainError
 
 CATALOGUE = "catalogue"
+CHAIN = "chain"
 CONTRACT = "contract"
 GATE = "gate"
 NO_LEAK = "no_leak"
@@ -28,6 +30,18 @@ def catalogue_check(warnings: Sequence[CatalogueWarning]) -> dg.AssetCheckResult
         severity=dg.AssetCheckSeverity.WARN,
         description="; ".join(warning.message for warning in warnings) or "Every feature is owned and used.",
         metadata={"warnings": dg.MetadataValue.json([warning.__dict__ for warning in warnings])},
+    )
+
+
+def chain_check(broken: Sequence[ChainError]) -> dg.AssetCheckResult:
+    """Passes when every record of the decision log that was read follows from the one before it."""
+    first = [str(error).splitlines()[0] for error in broken]
+    return dg.AssetCheckResult(
+        check_name=CHAIN,
+        passed=not broken,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description="; ".join(first[:3]) or "Every record follows from the one before it.",
+        metadata={"broken": dg.MetadataValue.json(first[:20])},
     )
 
 

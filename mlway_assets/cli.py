@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -19,7 +20,9 @@ from rich.table import Table
 
 from configs.errors import MlwayError
 from configs.load import load_environment
+from mlway_assets.access_commands import key
 from mlway_assets.catalogue_commands import features, rebuild_training_set, training_sets
+from mlway_assets.decision_commands import explain_decision, verify_log
 from mlway_assets.terminal import EnvironmentOption, console, errors
 from mlway_assets.terminal import choose as _choose
 from mlway_assets.terminal import clear_errors as _clear_errors
@@ -144,8 +147,9 @@ def materialize(
         console.print(f"Done in {seconds:.1f} s.")
 
 
-for _command in (features, training_sets, rebuild_training_set):
+for _command in (features, training_sets, rebuild_training_set, verify_log, explain_decision):
     app.command()(_command)
+app.add_typer(key, name="key")
 
 
 @app.command()
@@ -199,6 +203,14 @@ def _print_up(report: dict[str, Any], platform: Any, as_json: bool) -> None:
     console.print_json(json.dumps(report["request"]), indent=None)
     console.print("and it answered")
     console.print_json(json.dumps(report["answer"]), indent=None)
+    console.print("Ask it yourself, with the key that `mlway up` made:")
+    console.print(
+        f'curl -H "Authorization: Bearer $(cat {shlex.quote(report["key_file"])})" '
+        f"{found['products'][report['product']]['endpoint']}/predict -d {shlex.quote(json.dumps(report['request']))}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
     _print_status(found)
     console.print(
         f"First answer after {report['answer_seconds']:.0f} s, of which the graph {report['graph_seconds']:.0f} s."

@@ -15,6 +15,7 @@ from configs.tasks import Ranking
 from feature_repo.column_types import POLARS_TYPES
 from mlway_assets.compute.population import LABEL
 from mlway_assets.curation import CuratedTable
+from mlway_assets.decision_table import table_name
 from mlway_assets.expressions import check_names, row_type
 
 
@@ -27,6 +28,7 @@ def check_declarations(project: Project, tables: Mapping[str, CuratedTable]) -> 
             _check_table_group(group, tables)
     for product in project.products.values():
         _check_product(product, tables)
+        _check_decisions_table(project, product)
 
 
 def _check_table_group(group: TableFeatures, tables: Mapping[str, CuratedTable]) -> None:
@@ -70,6 +72,17 @@ def _check_ranking(file: str, ranking: Ranking, label: pl.DataType, columns: Map
     if not relevance.is_integer():
         problem = f"{ranking.relevance!r} gives {relevance}, not whole numbers"
         raise ConfigError(file, "ranking.relevance", problem, "give grades such as 0, 1 and 2, by CASE WHEN.")
+
+
+def _check_decisions_table(project: Project, product: ModelProduct) -> None:
+    for source in project.sources.values():
+        if (name := table_name(product.name)) in source.tables:
+            raise ConfigError(
+                f"sources/{source.name}.yaml",
+                f"tables.{name}",
+                f"the raw table {name!r} is that of {product.name}'s decision log",
+                "rename yours.",
+            )
 
 
 def _check_type(file: str, field: str, column: str, kind: str, columns: Mapping[str, pl.DataType]) -> None:

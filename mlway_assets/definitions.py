@@ -5,6 +5,7 @@ import warnings
 import dagster as dg
 
 from mlway_assets.assets.curated import build_curated
+from mlway_assets.assets.decisions import build_decisions
 from mlway_assets.assets.features import build_features
 from mlway_assets.assets.models import build_models
 from mlway_assets.assets.predictions import build_predictions
@@ -26,6 +27,7 @@ def build_definitions(platform: Platform) -> dg.Definitions:
     check_declarations(project, tables)
     return dg.Definitions.merge(
         build_raw(project.sources, days),
+        build_decisions(project),
         build_curated(tables.values(), days),
         build_features(project),
         build_models(project),

@@ -5,6 +5,7 @@ from datetime import datetime
 
 import polars as pl
 
+from configs.errors import MlwayError
 from configs.features import StaticFeatures, TableFeatures
 from feature_repo.aggregations import feature_values
 from feature_repo.expressions import parse
@@ -16,6 +17,16 @@ STATISTICS = "mlway.statistics"
 """Name in a commit's metadata of the statistics of the values it wrote: of a features or a training set's table."""
 INPUTS = "mlway.inputs"
 """Name in a commit's metadata of the tables it was made from, with their Delta versions."""
+
+
+class MissingRecordError(MlwayError):
+    """A group's table does not say what it was made from."""
+
+    def __init__(self, group: TableFeatures) -> None:
+        super().__init__(
+            f"No version of {LAYER}/{group.name} says which version of curated/{group.table} it was made from.\n"
+            "Hint: run `mlway materialize ingest`."
+        )
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,17 @@ def write_group(group: TableFeatures, lake: Lake, now: datetime) -> WrittenGroup
     )
     recorded = {STATISTICS: statistics.model_dump(mode="json"), INPUTS: {f"curated/{group.table}": read}}
     return WrittenGroup(lake.replace(LAYER, group.name, values, recorded), len(values), statistics)
+
+
+def curated_table_of(group: TableFeatures, lake: Lake, version: int | None = None) -> pl.LazyFrame:
+    """The curated table as it was when the group's values were computed: the newest ones, or those of that version.
+
+    Raises MissingRecordError, and MissingVersionError where it was removed from the lake since.
+    """
+    made = lake.newest_recorded(LAYER, group.name, INPUTS, up_to=version)
+    if made is None:
+        raise MissingRecordError(group)
+    return lake.scan("curated", group.table, made.metadata[INPUTS][f"curated/{group.table}"])
 
 
 def newest_event(group: TableFeatures, table: pl.LazyFrame, now: datetime) -> pl.LazyFrame:

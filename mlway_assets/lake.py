@@ -7,8 +7,15 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Schema, write_deltalake
-from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake import (
+    CommitProperties,
+    DeltaTable,
+    PostCommitHookProperties,
+    Schema,
+    Transaction,
+    write_deltalake,
+)
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from configs.environments import Lake as LakeAddress
 from configs.errors import MlwayError
@@ -30,6 +37,26 @@ class ChangedColumnsError(MlwayError):
             f"{table} holds {len(days)} other days, such as {days[0]}, in which columns are missing, additional or of "
             f"another type: {', '.join(changed)}. Nothing of it was written.\n"
             "Hint: run all its days at once, as `mlway materialize ingest` does without --from and --to."
+        )
+
+
+class ChangedTypesError(MlwayError):
+    """Rows that are to be added have columns of other types than the table."""
+
+    def __init__(self, table: str, changed: Sequence[str]) -> None:
+        super().__init__(
+            f"{table} has columns of other types than the rows to be added: {', '.join(changed)}. "
+            "Nothing was written.\n"
+            "Hint: what has changed its type is something else: declare it under another name."
+        )
+
+
+class ConcurrentWriteError(MlwayError):
+    """Another process has added to a table in the meantime. Nothing was written."""
+
+    def __init__(self, table: str) -> None:
+        super().__init__(
+            f"Another process has added rows to {table} just now. Nothing was written.\nHint: run it again."
         )
 
 
@@ -88,12 +115,16 @@ class Lake:
             if self.version(layer, table) == opened.version():
                 return [_commit(opened.version() - age, found) for age, found in enumerate(history)]
 
-    def newest_recorded(self, layer: str, table: str, name: str) -> Commit | None:
-        """The newest commit that recorded `name`. Such as compaction and vacuum, which record nothing, are passed over.
+    def newest_recorded(self, layer: str, table: str, name: str, up_to: int | None = None) -> Commit | None:
+        """The newest commit, up to that version, that recorded `name`; None where none did.
 
-        None where none of the last few commits did.
+        Such as compaction and vacuum, which record nothing, are passed over.
         """
-        return next((commit for commit in self.commits(layer, table, 8) if name in commit.metadata), None)
+        for limit in (8, None):  # a long history is read only where the last few commits do not tell
+            for commit in self.commits(layer, table, limit):
+                if name in commit.metadata and (up_to is None or commit.version <= up_to):
+                    return commit
+        return None
 
     def require_files(self, layer: str, table: str, version: int) -> None:
         """Raises MissingTableError, or MissingVersionError where the log or a file of that version is gone."""
@@ -122,6 +153,53 @@ class Lake:
         listed = ", ".join(f"'{day.isoformat()}'" for day in days)
         is_new = not self.exists(layer, table) or self._begins_anew(layer, table, frame, days, column)
         return self._write(layer, table, frame, None if is_new else f"{column} IN ({listed})", [column])
+
+    def append(
+        self,
+        layer: str,
+        table: str,
+        frame: pl.DataFrame,
+        metadata: Mapping[str, Any],
+        after: int | None,
+        partition_by: str = "event_day",
+    ) -> int:
+        """Add rows, perhaps none, with a record of them, to `after`, the version in which the former record was read.
+
+        After None the table begins. Columns may be added; where a row lacks one it is null. Returns the new version.
+        Raises ConcurrentWriteError when another record was written since, ChangedTypesError.
+        """
+        opened = None if after is None else self._open(layer, table, after)
+        if opened is not None:
+            self._require_same_types(opened, f"{layer}/{table}", frame)
+        number = -1 if after is None else after
+        try:
+            write_deltalake(
+                opened or self.address.table_uri(layer, table),
+                _arrow(frame),
+                mode="append" if opened else "error",
+                partition_by=[partition_by],
+                schema_mode="merge" if opened else None,
+                storage_options=self._options(),
+                # Two writers with one application's name conflict, so that nothing is ever added twice.
+                commit_properties=CommitProperties(
+                    custom_metadata=dict(metadata), app_transactions=[Transaction("mlway.append", number + 1)]
+                ),
+                post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
+            )
+        except CommitFailedError as error:
+            raise ConcurrentWriteError(f"{layer}/{table}") from error
+        except DeltaError as error:
+            if after is None and self.exists(layer, table):
+                raise ConcurrentWriteError(f"{layer}/{table}") from error
+            raise
+        return self.version(layer, table)
+
+    def _require_same_types(self, opened: DeltaTable, table: str, frame: pl.DataFrame) -> None:
+        before = {field.name: field.type for field in opened.schema().fields}
+        after = {field.name: field.type for field in Schema.from_arrow(_arrow(frame).schema).fields}
+        changed = sorted(name for name in before.keys() & after.keys() if before[name] != after[name])
+        if changed:
+            raise ChangedTypesError(table, changed)
 
     def _begins_anew(self, layer: str, table: str, frame: pl.DataFrame, days: Sequence[date], column: str) -> bool:
         """Whether the columns change, which they may when every day is replaced."""

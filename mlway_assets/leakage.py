@@ -23,8 +23,8 @@ from feature_repo.store import open_store
 from feature_repo.timestamps import UTC_MICROSECONDS
 from feature_repo.windows import EVENT_TIMESTAMP
 from mlway_assets.compute.frame_hash import frame_hash
-from mlway_assets.feature_tables import INPUTS
 from mlway_assets.feature_tables import LAYER as FEATURES
+from mlway_assets.feature_tables import curated_table_of
 from mlway_assets.resources import Platform
 from mlway_assets.training_sets import LAYER, TrainingSetError, newest_training_set
 
@@ -77,10 +77,12 @@ def _from_poisoned_tables(
 ) -> tuple[pl.DataFrame, int]:
     """The rows with their features, read from poisoned values by the offline store, and how many values those were."""
     store = open_store(platform.environment)
+    first: datetime = rows[EVENT_TIMESTAMP].sort()[0]
     views, references, poisoned = [], [], 0
     with TemporaryDirectory(prefix="mlway-leak-check-") as folder:
         for group in groups:
-            values = poisoned_values(group, _table_of(group, platform, inputs), rows[EVENT_TIMESTAMP].min(), moment)  # type: ignore[arg-type]
+            table = curated_table_of(group, platform.lake, inputs[f"{FEATURES}/{group.name}"])
+            values = poisoned_values(group, table, first, moment)
             poisoned += values.select((pl.col(CREATED) > moment).sum()).item()
             path = Path(folder) / f"{group.name}.parquet"
             values.write_parquet(path)
@@ -88,14 +90,6 @@ def _from_poisoned_tables(
             references += [f"{group.name}:{name}" for name in group.types]
         job = _retrieve(store, views, references, rows)
         return job.to_polars(), poisoned
-
-
-def _table_of(group: EventFeatures, platform: Platform, inputs: dict[str, int]) -> pl.LazyFrame:
-    """The curated table as it was when the group's values in the training set were computed."""
-    version = inputs[f"{FEATURES}/{group.name}"]
-    commits = platform.lake.commits(FEATURES, group.name)
-    made = next(commit for commit in commits if commit.version == version)
-    return platform.lake.scan("curated", group.table, made.metadata[INPUTS][f"curated/{group.table}"])
 
 
 def poisoned_values(group: EventFeatures, table: pl.LazyFrame, first: datetime, moment: datetime) -> pl.DataFrame:

@@ -21,8 +21,8 @@ from feature_repo.point_in_time import TIMESTAMP_SUFFIX, View, point_in_time_joi
 from feature_repo.store import open_store
 from feature_repo.windows import EVENT_TIMESTAMP
 from mlway_assets.compute.bits import same_bits
-from mlway_assets.feature_tables import INPUTS
 from mlway_assets.feature_tables import LAYER as FEATURES
+from mlway_assets.feature_tables import curated_table_of
 from mlway_assets.resources import Platform
 from serving.online_features import OnlineFeatures, build_online_features, join_key_columns
 
@@ -157,7 +157,7 @@ def _incremental(
     dice: random.Random,
 ) -> Compared:
     """The values table's rows of the last days against those that micro-batches give; static ones against the table."""
-    table = _source(group, platform).join(sample.lazy(), on=sample.columns, how="semi")
+    table = curated_table_of(group, platform.lake).join(sample.lazy(), on=sample.columns, how="semi")
     if isinstance(group, StaticFeatures):
         expected = values.join(sample.lazy(), on=sample.columns, how="semi").collect()
         return _tables("micro-batches", group, expected, feature_values(group, table).collect())
@@ -169,13 +169,6 @@ def _incremental(
     inside = pl.col(EVENT_TIMESTAMP).is_between(first, last, closed="right")
     expected = values.filter(inside).join(sample.lazy(), on=sample.columns, how="semi").collect()
     return _tables("micro-batches", group, expected, seen.filter(inside))
-
-
-def _source(group: TableFeatures, platform: Platform) -> pl.LazyFrame:
-    """The curated table as it was when the group's values were computed."""
-    made = platform.lake.newest_recorded(FEATURES, group.name, INPUTS)
-    version = made.metadata[INPUTS][f"curated/{group.table}"] if made else None
-    return platform.lake.scan("curated", group.table, version)
 
 
 def _events(group: EventFeatures, table: pl.LazyFrame, first: datetime, last: datetime) -> pl.DataFrame:

@@ -26,9 +26,13 @@ def open_serve_api(platform: Platform) -> ServeApi:
 
 
 def roll_out_code(platform: Platform, api: ServeApi, desired: Versions) -> None:
-    """Declare `desired` with the code and configuration as they lie on disk. Raises ServeError."""
+    """Declare `desired` with the code and configuration as they lie on disk. Raises ServeError.
+
+    Where no product is desired and none runs there is nothing to declare, and Serve is not started.
+    """
     running = _declarations(api)
-    if _versions(running) != _user_configs(desired) or _codes(running) != {code_digest()}:
+    codes = {code_digest()} if desired else set()
+    if _versions(running) != _user_configs(desired) or _codes(running) != codes:
         _declare(platform, api, desired, code_digest())
 
 

@@ -18,6 +18,8 @@ from configs.load import PROJECT_ROOT, Project, configs_folder
 from configs.products import ModelProduct
 
 REQUEST_TIMEOUT_SECONDS = 30
+GATEWAY = "mlway-gateway"
+"""The application of the standard protocols. No product can be called so: a product's name has no hyphen."""
 _CODE_PACKAGES = ("configs", "feature_repo", "serving")
 
 
@@ -60,6 +62,14 @@ def serve_config(
                 "deployments": [_deployment(product, served.get(name))],
             }
             for name, product in project.products.items()
+        ]
+        + [
+            {
+                "name": GATEWAY,
+                "route_prefix": "/",
+                "import_path": "serving.gateway:build",
+                "args": {"code": code},
+            }
         ],
     }
 

@@ -1,14 +1,16 @@
-"""Request and response bodies of an endpoint, and its errors as RFC 9457 problem details."""
+"""Request and response bodies of an endpoint."""
 
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import orjson
-import polars as pl
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from configs.products import ModelProduct
-from feature_repo.column_types import POLARS_TYPES
+from serving.predictor import Answer, Score
+from serving.problems import Problem, errors_of, unprocessable
 
 _FIELD_TYPES: dict[str, Any] = {
     "string": Annotated[str, Field(max_length=200)],
@@ -21,58 +23,124 @@ _EARLIEST, _LATEST = 1677, 2262
 """Years that every later step can hold, whatever its unit."""
 
 
-class Problem(Exception):
-    """An answer that is not a prediction."""
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a request asks."""
 
-    def __init__(self, status: int, title: str, detail: str, errors: list[dict[str, str]] | None = None) -> None:
-        super().__init__(detail)
-        self.status, self.title, self.detail, self.errors = status, title, detail, errors
-
-    def body(self) -> bytes:
-        """application/problem+json."""
-        content: dict[str, Any] = {
-            "type": "about:blank",
-            "title": self.title,
-            "status": self.status,
-            "detail": self.detail,
-        }
-        return orjson.dumps(content | ({"errors": self.errors} if self.errors else {}))
+    rows: dict[str, list[Any]]
+    """Each of the request's fields to its values, a row for each instance."""
+    explain: bool = False
+    top: int | None = None
+    """Of a ranking, how many of the best."""
 
 
 class RequestReader:
     """Reads the bodies of one product's requests."""
 
     def __init__(self, product: ModelProduct) -> None:
-        self._schema = {name: POLARS_TYPES[kind] for name, kind in product.population.request.items()}
+        self._fields = tuple(product.population.request)
+        self._moments = [name for name, kind in product.population.request.items() if kind == "timestamp"]
         self._event_time = product.population.event_time
         self._body = _body_model(product)
 
-    def read(self, body: bytes) -> pl.DataFrame:
-        """The instances as rows with the request's fields. Raises Problem 422 naming every field that is wrong."""
+    def read(self, body: bytes) -> Question:
+        """The question of `{"instances": [...], "explain": false}`.
+
+        Raises Problem 422 naming every field that is wrong.
+        """
         try:
-            instances = self._body.model_validate_json(body).instances
+            asked = self._body.model_validate_json(body)
         except ValidationError as error:
-            raise _unprocessable(error) from error
-        for number, instance in enumerate(instances):
-            self._check_year(number, getattr(instance, self._event_time))
-        return pl.DataFrame([instance.__dict__ for instance in instances], schema=self._schema)
+            raise unprocessable(errors_of(error)) from error
+        columns = {name: [getattr(instance, name) for instance in asked.instances] for name in self._fields}
+        late = [
+            (f"/instances/{number}/{self._event_time}", f"The year must lie between {_EARLIEST} and {_LATEST}.")
+            for number, moment in enumerate(columns[self._event_time])
+            if not _EARLIEST < moment.year < _LATEST
+        ]
+        if late:
+            raise unprocessable(late)
+        for name in self._moments:
+            columns[name] = [None if moment is None else _in_utc(moment) for moment in columns[name]]
+        return Question(columns, asked.explain)
 
-    def _check_year(self, number: int, moment: datetime) -> None:
-        if not _EARLIEST < moment.year < _LATEST:
-            pointer = f"/instances/{number}/{self._event_time}"
-            detail = f"The year must lie between {_EARLIEST} and {_LATEST}."
-            raise Problem(
-                422, "Unprocessable Content", f"{pointer}: {detail}", [{"pointer": pointer, "detail": detail}]
-            )
+    def read_ranking(self, body: bytes) -> Question:
+        """The question of `{"context": {...}, "candidates": [{...}, ...], "top_k": 5, "explain": false}`.
+
+        A candidate has the fields that the context leaves out. Raises Problem 422.
+        """
+        try:
+            asked = _Ranking.model_validate_json(body)
+        except ValidationError as error:
+            raise unprocessable(errors_of(error)) from error
+        twice = [
+            (f"/candidates/{number}/{_plain(name)}", "The context has this field too.")
+            for number, candidate in enumerate(asked.candidates)
+            for name in candidate.keys() & asked.context.keys()
+        ]
+        if twice:
+            raise unprocessable(twice)
+        try:
+            instances = [{**asked.context, **candidate} for candidate in asked.candidates]
+            question = self.read(orjson.dumps({"instances": instances, "explain": asked.explain}))
+        except TypeError as error:  # a whole number of more than 64 bits
+            raise unprocessable([("/candidates", str(error))]) from error
+        except Problem as problem:
+            named = [(_in_ranking(each["pointer"], asked.context), each["detail"]) for each in problem.errors]
+            raise unprocessable(list(dict.fromkeys(named))) from problem
+        return Question(question.rows, asked.explain, asked.top_k or len(instances))
 
 
-def predictions_body(model: dict[str, Any], scores: list[float], missing: list[list[str]]) -> bytes:
-    """The answer: which model gave it, and a score for each instance, with the feature views that were missing."""
-    predictions = [
-        {"score": score, "missing": names} if names else {"score": score}
-        for score, names in zip(scores, missing, strict=True)
-    ]
-    return orjson.dumps({"model": model, "predictions": predictions})
+def predictions_body(answer: Answer, decision: str, contributions: Sequence[Sequence[float]] | None = None) -> bytes:
+    """The answer: its decision's id, which model gave it, and a prediction for each instance.
+
+    With `contributions`, which are the features' and last the bias, each prediction is explained.
+    """
+    predictions = [_prediction(score, names) for score, names in zip(answer.scores, answer.missing, strict=True)]
+    if contributions is not None:
+        for row, prediction in enumerate(predictions):
+            prediction["explanation"] = _explanation(answer, row, contributions[row])
+    return orjson.dumps(_head(answer, decision) | {"predictions": predictions})
+
+
+def ranking_body(
+    answer: Answer, decision: str, top: int, contributions: Sequence[Sequence[float]] | None = None
+) -> bytes:
+    """The answer to a ranking: the best candidates by their places in the request, best first, equals in its order."""
+    order = sorted(range(len(answer.scores)), key=lambda row: -answer.scores[row].score)[:top]
+    ranked = []
+    for row in order:
+        candidate = {"candidate": row} | _prediction(answer.scores[row], answer.missing[row])
+        if contributions is not None:
+            candidate["explanation"] = _explanation(answer, row, contributions[row])
+        ranked.append(candidate)
+    return orjson.dumps(_head(answer, decision) | {"ranking": ranked})
+
+
+def _head(answer: Answer, decision: str) -> dict[str, Any]:
+    head: dict[str, Any] = {"decision": decision, "model": answer.model}
+    return head | ({"degraded": answer.degraded} if answer.degraded else {})
+
+
+def _prediction(score: Score, missing: Sequence[str]) -> dict[str, Any]:
+    prediction: dict[str, Any] = {"score": score.score}
+    if score.lower is not None:
+        prediction |= {"lower": score.lower, "upper": score.upper}
+    if missing:
+        prediction["missing"] = missing
+    return prediction
+
+
+def _explanation(answer: Answer, row: int, contributions: Sequence[float]) -> dict[str, Any]:
+    """Contributions sum to the raw score: the log odds of a probability, else the score itself."""
+    values = answer.values or {}
+    return {
+        "raw_score": sum(contributions),
+        "bias": contributions[-1],
+        "contributions": dict(zip(answer.features, contributions, strict=False)),
+        "features": {name: values[name][row] for name in answer.features},
+        "ages_seconds": {view: ages[row] for view, ages in (answer.ages or {}).items()},
+    }
 
 
 class _Body(BaseModel):
@@ -81,6 +149,18 @@ class _Body(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
     instances: list[Any]
+    explain: bool = False
+
+
+class _Ranking(BaseModel):
+    """A ranking's body; what is in its parts is checked once they are together."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    context: dict[str, Any] = {}
+    candidates: list[dict[str, Any]] = Field(min_length=1, max_length=500)
+    top_k: Annotated[int, Field(ge=1)] | None = None
+    explain: bool = False
 
 
 def _body_model(product: ModelProduct) -> type[_Body]:
@@ -94,10 +174,18 @@ def _body_model(product: ModelProduct) -> type[_Body]:
     return create_model("Instances", __base__=_Body, instances=(instances, ...))
 
 
-def _unprocessable(error: ValidationError) -> Problem:
-    errors = [
-        {"pointer": "/" + "/".join(str(part) for part in item["loc"]), "detail": item["msg"]}
-        for item in error.errors(include_url=False, include_input=False, include_context=False)[:20]
-    ]
-    first = errors[0]
-    return Problem(422, "Unprocessable Content", f"{first['pointer']}: {first['detail']}", errors)
+def _in_utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC)
+
+
+def _in_ranking(pointer: str, context: Mapping[str, Any]) -> str:
+    """Where in a ranking's body stood what is at `pointer` in its instances."""
+    _, _, number, *rest = [*pointer.split("/"), "", ""][:5]
+    field = next((part for part in rest if part), "")
+    if field in context:
+        return f"/context/{field}"
+    return f"/candidates/{number}/{field}".rstrip("/")
+
+
+def _plain(name: str) -> str:
+    return name.replace("~", "~0").replace("/", "~1")[:200]

@@ -9,7 +9,6 @@ import struct
 import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from os import sched_yield
 from time import monotonic
 from typing import Any
 
@@ -237,15 +236,12 @@ class _Connection:
         self._reader.feed(self._buffer, 0, size)  # type: ignore[arg-type] # takes a bytearray too
 
     def _receive_awake(self) -> int:
-        """The bytes that arrive within the time that it takes to fall asleep and be woken; 0 if none, or at the end.
-
-        Each look gives way to whoever else could run, so that Redis does not wait for us where processors are few.
-        """
+        """The bytes that arrive within the time that it takes to fall asleep and be woken; 0 if none, or at the end."""
         for _ in range(_LOOKS if self._is_plain else 0):
             try:
                 return self._socket.recv_into(self._buffer, 0, socket.MSG_DONTWAIT)
             except BlockingIOError:
-                sched_yield()
+                continue
         return 0
 
     def _let_the_kernel_wait(self) -> None:

@@ -13,7 +13,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ["TZ"] = "UTC"
 
 from online_support import OnlineStoreUnderTest
-from servers import RedisServer
+from servers import PostgresqlServer, RedisServer, s3_server
 from tests_support import open_small_platform, write_small_configs
 
 from feature_repo.store import register_features
@@ -47,6 +47,21 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
     server = RedisServer(tmp_path_factory.mktemp("redis"))
     yield server
     server.kill()
+
+
+@pytest.fixture(scope="session")
+def s3_address() -> Iterator[str]:
+    """An S3 server that knows no accounts."""
+    with s3_server() as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[PostgresqlServer]:
+    """A PostgreSQL server. Tests that stop it start one of their own."""
+    server = PostgresqlServer()
+    yield server
+    server.remove()
 
 
 @pytest.fixture(params=["sqlite", "redis"])

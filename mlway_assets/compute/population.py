@@ -29,7 +29,7 @@ def labelled_rows(product: ModelProduct, table: pl.LazyFrame) -> pl.LazyFrame:
             *population.request,
             EVENT_TIMESTAMP,
             *query_columns(product),
-            pl.sql_expr(label.expression).alias(LABEL),
+            parse(label.expression).alias(LABEL),
             pl.col(label.known_at).alias(LABEL_KNOWN_AT),
         )
         .drop_nulls([LABEL, LABEL_KNOWN_AT])

@@ -47,6 +47,11 @@ class LocalPaths:
         return self.run / "ray_token"
 
     @property
+    def local_key(self) -> Path:
+        """The API key of whoever works at this machine."""
+        return self.state / "keys" / "local"
+
+    @property
     def ports_file(self) -> Path:
         """The ports of the running services, as JSON."""
         return self.run / "ports.json"

@@ -16,7 +16,7 @@ from mlway_assets.local.instance import dagster_variables
 from mlway_assets.local.paths import LocalPaths, local_paths
 
 MARK = "MLWAY_STATE_MARK"
-RAY, DAGSTER, DAEMON, MLFLOW = "ray", "dagster", "dagster-daemon", "mlflow"
+RAY, GRPC, DAGSTER, DAEMON, MLFLOW = "ray", "grpc", "dagster", "dagster-daemon", "mlflow"
 
 
 class UnsafeFolderError(MlwayError):
@@ -37,7 +37,7 @@ class Service:
 
 
 def build_services(environment: Environment, environment_name: str) -> list[Service]:
-    """Ray, Dagster's web server and daemon, MLflow."""
+    """Ray, the gRPC server, Dagster's web server and daemon, MLflow."""
     paths, ports = local_paths(environment), environment.ports
     programs = Path(sys.executable).parent
     workspace = ("-w", str(PROJECT_ROOT / "workspace.yaml"))
@@ -55,6 +55,7 @@ def build_services(environment: Environment, environment_name: str) -> list[Serv
     return [
         # Serving takes longest to start and must answer first; what people look at follows once it does.
         Service(RAY, _ray_command(environment, programs, paths), shared | ray_variables(environment, paths), True),
+        Service(GRPC, (str(programs / "python"), "-m", "serving.grpc_server"), shared),
         Service(
             DAGSTER,
             (str(programs / "dagster-webserver"), "-h", "127.0.0.1", "-p", str(ports.dagster), *workspace),
@@ -110,6 +111,10 @@ def ray_variables(environment: Environment, paths: LocalPaths) -> dict[str, str]
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         # A node that is stopped has nowhere to drain to.
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+        # Ray's workers would give way to every other process of the machine (15, by default): replicas answer people.
+        "RAY_worker_niceness": "0",
+        # A replica's frames have a few rows: handing them to other threads takes longer than the work.
+        "POLARS_MAX_THREADS": "1",
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         # Predictions are safe to repeat.

@@ -13,6 +13,7 @@ def status(platform: Platform) -> dict[str, Any]:
     environment = platform.environment
     states = ProcessManager(local_paths(environment)).states()
     addresses = {
+        "grpc": f"127.0.0.1:{environment.ports.grpc}",
         "dagster": f"http://127.0.0.1:{environment.ports.dagster}",
         "mlflow": f"http://127.0.0.1:{environment.ports.mlflow}",
         "ray": f"http://127.0.0.1:{environment.ports.ray_dashboard}",

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from threading import Event
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any
 
 import httpx
@@ -17,6 +17,7 @@ from configs.errors import MlwayError
 from configs.products import ModelProduct
 from mlway_assets.local.graph import RunError, missing_jobs, plan, run_jobs
 from mlway_assets.local.instance import open_instance
+from mlway_assets.local.local_key import local_key
 from mlway_assets.local.paths import local_paths
 from mlway_assets.local.process_manager import ProcessManager, ServiceError, wait_until
 from mlway_assets.local.services import build_services, prepare, required_ports
@@ -53,6 +54,8 @@ class UpReport:
     product: str | None
     request: dict[str, Any]
     answer: dict[str, Any]
+    key_file: str
+    """Where the key lies that the request was sent with."""
 
 
 def bring_up(platform: Platform, say: Say, on_step: OnStep) -> UpReport:
@@ -65,6 +68,7 @@ def bring_up(platform: Platform, say: Say, on_step: OnStep) -> UpReport:
     first, rest = products_in_order(platform)
     paths = local_paths(platform.environment)
     manager, given_up = ProcessManager(paths), Event()
+    local_key(platform.environment)  # before the replicas, which read the keys as they start
     if manager.is_running():
         say("The services run already.")
     else:
@@ -97,10 +101,21 @@ def _wait_for_pages(platform: Platform, manager: ProcessManager) -> None:
 
     def answer() -> bool:
         manager.require_alive()
-        return not _is_free(ports.dagster) and not _is_free(ports.mlflow)
+        return not any(map(_is_free, (ports.dagster, ports.mlflow, ports.grpc))) and _gateway_answers(platform)
 
     if not wait_until(answer, START_SECONDS):
-        raise ServiceError("Dagster's or MLflow's pages did not come up.\nHint: see the dagster and mlflow logs.")
+        raise ServiceError(
+            "Dagster's or MLflow's pages, the gRPC server or the gateway did not come up.\n"
+            "Hint: see the dagster, mlflow, grpc and ray logs."
+        )
+
+
+def _gateway_answers(platform: Platform) -> bool:
+    try:
+        response = httpx.get(f"http://127.0.0.1:{platform.environment.ports.serve}/v2/health/live", timeout=5)
+    except httpx.TransportError:
+        return False
+    return response.status_code == httpx.codes.OK
 
 
 def product_url(platform: Platform, product: ModelProduct) -> str:
@@ -192,7 +207,7 @@ def _deploy(platform: Platform, manager: ProcessManager, given_up: Event) -> Non
 def served_version(platform: Platform, product: ModelProduct) -> tuple[bool, int | None]:
     """Whether the endpoint answers, and with which version; None is the baseline."""
     try:
-        response = httpx.get(f"{product_url(platform, product)}/model", timeout=5)
+        response = httpx.get(f"{product_url(platform, product)}/ready", timeout=5)
     except httpx.TransportError:
         return False, None
     if response.status_code != httpx.codes.OK:
@@ -201,14 +216,26 @@ def served_version(platform: Platform, product: ModelProduct) -> tuple[bool, int
 
 
 def _first_prediction(platform: Platform, products: Sequence[str], began: float, graph_seconds: float) -> UpReport:
+    key_file = str(local_paths(platform.environment).local_key)
     if not products:
-        return UpReport(perf_counter() - began, graph_seconds, None, {}, {})
+        return UpReport(perf_counter() - began, graph_seconds, None, {}, {}, key_file)
     product = platform.project.products[products[0]]
     request = {"instances": [_example(platform, product)]}
-    response = httpx.post(f"{product_url(platform, product)}/predict", json=request, timeout=30)
+    response = _ask(platform, product, request)
     if response.status_code != httpx.codes.OK:
         raise ServeError(f"{product.name} answered {response.status_code}: {response.text[:300]}")
-    return UpReport(perf_counter() - began, graph_seconds, product.name, request, response.json())
+    return UpReport(perf_counter() - began, graph_seconds, product.name, request, response.json(), key_file)
+
+
+def _ask(platform: Platform, product: ModelProduct, request: dict[str, Any]) -> httpx.Response:
+    """The answer to the local key. Replicas that ran before it was made know it a moment later."""
+    headers = {"Authorization": f"Bearer {local_key(platform.environment)}"}
+    deadline = perf_counter() + platform.environment.access.refresh_seconds + 5
+    while True:
+        response = httpx.post(f"{product_url(platform, product)}/predict", json=request, headers=headers, timeout=30)
+        if response.status_code != httpx.codes.UNAUTHORIZED or perf_counter() > deadline:
+            return response
+        sleep(0.2)
 
 
 def _example(platform: Platform, product: ModelProduct) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from configs.environments import SqliteOnlineStore
+from configs.environments import IdentityProvider, SqliteOnlineStore
 from configs.errors import ConfigError
 from configs.json_schemas import json_schemas
 from configs.load import PROJECT_ROOT, load_environment, load_project
@@ -78,3 +78,28 @@ def test_a_relative_path_of_the_online_store_starts_at_the_projects_root(folder:
     online = load_environment("local", folder).feature_store.online
     assert isinstance(online, SqliteOnlineStore)
     assert online.path == str(PROJECT_ROOT / "here" / "online.db")
+
+
+def test_an_environment_that_says_nothing_of_access_requires_keys_kept_in_its_state(folder: Path) -> None:
+    file = folder / "environments" / "local.yaml"
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    declared = load_environment("local", folder)
+    del content["access"]
+    file.write_text(yaml.safe_dump(content), encoding="utf-8")
+    environment = load_environment("local", folder)
+    assert environment.access.required
+    assert environment.access_database == declared.access_database == f"sqlite:///{environment.state}/access.db"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:9", "localhost", "[::1]:9"])
+def test_signing_keys_may_come_by_http_on_loopback(host: str) -> None:
+    address = {"issuer": "x", "audience": "y", "jwks_url": f"http://{host}/keys"}
+    assert IdentityProvider.model_validate(address)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1.example/k", "http://localhost@example/k", "file:///k", "https://", "k"]
+)
+def test_signing_keys_never_come_by_a_way_that_others_can_change(url: str) -> None:
+    with pytest.raises(ValueError, match="signing keys come by https"):
+        IdentityProvider.model_validate({"issuer": "x", "audience": "y", "jwks_url": url})

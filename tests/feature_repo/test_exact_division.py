@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_repo.exact_division import with_exact_division
-from feature_repo.expressions import parse
+from feature_repo.expressions import parse, parse_for_one_row
 
 ROWS = st.lists(st.tuples(st.integers(-(10**6), 10**6), st.floats(-1e6, 1e6)), min_size=2, max_size=40)
 EXPRESSIONS = [
@@ -21,6 +21,11 @@ EXPRESSIONS = [
     "MOD(x, 7.3)",
     "EXP(x / 1000000)",
     "n - 2 * (x / 7.0 + 40)",
+    "n // 7",
+    "n % 7",
+    "-n / 7",
+    "(x / 3) / 7",
+    "SQRT(ABS(x) / 3)",
     "CASE WHEN x > 0 THEN x / 3 ELSE n / 11 END",
 ]
 
@@ -30,8 +35,9 @@ EXPRESSIONS = [
 def test_one_row_gives_the_bits_that_many_rows_give(text: str, rows: list[tuple[int, float]]) -> None:
     frame = pl.DataFrame(rows, schema={"n": pl.Int64, "x": pl.Float64}, orient="row")
     many = frame.lazy().select(it=parse(text)).collect()["it"]
-    single = pl.concat([frame[row].select(it=parse(text)) for row in range(len(frame))])["it"]
-    assert many.reinterpret(signed=False).equals(single.reinterpret(signed=False))
+    for one_row in (parse(text), parse_for_one_row(text)):
+        single = pl.concat([frame[row].select(it=one_row) for row in range(len(frame))])["it"]
+        assert many.reinterpret(signed=False).equals(single.reinterpret(signed=False))
 
 
 @given(st.lists(st.integers(-(10**9), 10**9), min_size=1))

@@ -8,6 +8,7 @@ from online_support import GROUPS, HOUR, NOON, PRICE, STATE, STOPS, OnlineStoreU
 from servers import RedisServer
 
 from configs.features import LatestFeatures
+from configs.load import Project
 from feature_repo.online_writing import push_values, replace_values
 from feature_repo.store import materialize_group, register_features
 
@@ -61,3 +62,12 @@ def test_a_view_in_redis_may_have_thousands_of_features(redis_server: RedisServe
     assert [column[0] for column in read.values.values()] == list(range(count))
     assert replace_values(online.writer, wide, values.clear(), NOON, prune=True) == (0, 1)
     assert online.reader(wide).read({"plate": ["A1"]}, NOON).missing == [["car_state"]]
+
+
+def test_the_folder_of_the_registry_is_made_whatever_the_online_store(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    online = OnlineStoreUnderTest(tmp_path, {"kind": "redis", "host": "127.0.0.1", "port": redis_server.port})
+    addresses = online.environment.feature_store.model_copy(update={"registry": f"sqlite:///{tmp_path}/new/feast.db"})
+    register_features(online.environment.model_copy(update={"feature_store": addresses}), Project({}, {}, {}))
+    assert (tmp_path / "new" / "feast.db").is_file()

@@ -30,7 +30,7 @@ QUALITY = {
     "test_ndcg_at_5": (0.85, 1.0),
 }
 PORTS = {"serve": 18000, "dagster": 13000, "mlflow": 15000, "ray_dashboard": 18265, "ray_head": 16399}
-PORTS |= {"haproxy_metrics": 19101, "haproxy_stats": 18404}
+PORTS |= {"haproxy_metrics": 19101, "haproxy_stats": 18404, "grpc": 18001}
 
 
 class Live:
@@ -58,9 +58,15 @@ class Live:
         text = environment.model_dump_json().replace(str(environment.state), str(self.state))
         return Platform(load_project(), type(environment).model_validate_json(text))
 
+    def ask(self, path: str, product: str = PRODUCT, **content: Any) -> httpx.Response:
+        """A request with the local key; with content, a POST."""
+        headers = {"Authorization": f"Bearer {(self.state / 'keys' / 'local').read_text().strip()}"}
+        method = "POST" if content else "GET"
+        return httpx.request(method, self.endpoint_of(product) + path, headers=headers, timeout=30, **content)
+
     def predict(self, rows: pl.DataFrame, product: str = PRODUCT) -> list[float]:
         instances = [row | {"scheduled_departure": row["scheduled_departure"].isoformat()} for row in rows.to_dicts()]
-        response = httpx.post(f"{self.endpoint_of(product)}/predict", json={"instances": instances}, timeout=30)
+        response = self.ask("/predict", product, json={"instances": instances})
         assert response.status_code == 200, response.text
         return [prediction["score"] for prediction in response.json()["predictions"]]
 
@@ -120,7 +126,7 @@ def test_a_thousand_flights_score_over_http_as_in_the_batch_to_the_last_bit(name
 
 def test_an_unknown_aircraft_gets_an_answer_that_names_what_is_missing(live: Live) -> None:
     instance = live.report["request"]["instances"][0] | {"tailnum": "N0SUCH"}
-    response = httpx.post(f"{live.endpoint}/predict", json={"instances": [instance]})
+    response = live.ask("/predict", json={"instances": [instance]})
     prediction = response.json()["predictions"][0]
     assert set(prediction["missing"]) == {"aircraft", "aircraft_departures", "aircraft_legs"}
     assert 0 < prediction["score"] < 1
@@ -128,7 +134,7 @@ def test_an_unknown_aircraft_gets_an_answer_that_names_what_is_missing(live: Liv
 
 @pytest.mark.parametrize("body", ["{", "[]", '{"instances": [{"carrier": 1}]}', '{"instances": "x"}'])
 def test_a_malformed_body_is_a_problem_document(live: Live, body: str) -> None:
-    response = httpx.post(f"{live.endpoint}/predict", content=body)
+    response = live.ask("/predict", content=body)
     assert response.status_code == 422
     assert response.headers["content-type"] == "application/problem+json"
     assert "Traceback" not in response.text
@@ -137,7 +143,19 @@ def test_a_malformed_body_is_a_problem_document(live: Live, body: str) -> None:
 
 @pytest.mark.parametrize(("path", "status"), [("/model", 200), ("/health", 200), ("/ready", 200), ("/nothing", 404)])
 def test_the_other_routes_answer(live: Live, path: str, status: int) -> None:
-    assert httpx.get(live.endpoint + path).status_code == status
+    assert live.ask(path).status_code == status
+
+
+def test_without_a_key_nothing_is_answered_but_whether_it_is_up(live: Live) -> None:
+    for path, status in {"/predict": 401, "/model": 401, "/health": 200, "/ready": 200}.items():
+        method = "POST" if path == "/predict" else "GET"
+        response = httpx.request(
+            method, live.endpoint + path, headers={"X-API-Key": "mlway_0_0"} if status == 401 else {}
+        )
+        assert response.status_code == status
+    refused = httpx.post(f"{live.endpoint}/predict", json={})
+    assert refused.status_code == 401
+    assert refused.headers["www-authenticate"].startswith("Bearer")
 
 
 def test_pages_of_dagster_and_mlflow_answer(live: Live) -> None:
@@ -176,7 +194,7 @@ def test_a_moved_alias_reaches_the_endpoint_and_a_broken_version_does_not(live: 
 
 
 def _version(live: Live) -> int | None:
-    version: int | None = httpx.get(f"{live.endpoint}/model").json()["model"].get("version")
+    version: int | None = live.ask("/model").json()["model"].get("version")
     return version
 
 

@@ -56,3 +56,12 @@ def test_a_label_that_looks_at_other_rows_is_refused() -> None:
     broken = Project(project.sources, project.features, {"it": product.model_copy(update={"label": label})})
     with pytest.raises(ConfigError, match=r"label\.expression.*looks at more than one row"):
         check_declarations(broken, CURATED_TABLES)
+
+
+def test_a_raw_table_called_like_that_of_a_decision_log_is_refused() -> None:
+    project = load_project()
+    source = project.sources["airports_supplement"]
+    taken = source.model_copy(update={"tables": {"decisions_flight_delay": source.tables["airports_supplement"]}})
+    sources = {**project.sources, "airports_supplement": taken}
+    with pytest.raises(ConfigError, match="is that of flight_delay's decision log"):
+        check_declarations(Project(sources, project.features, project.products), CURATED_TABLES)

@@ -9,7 +9,14 @@ from deltalake import DeltaTable
 
 from configs.environments import Lake as LakeAddress
 from configs.secrets import MissingSecretError
-from mlway_assets.lake import ChangedColumnsError, Lake, MissingTableError, MissingVersionError
+from mlway_assets.lake import (
+    ChangedColumnsError,
+    ChangedTypesError,
+    ConcurrentWriteError,
+    Lake,
+    MissingTableError,
+    MissingVersionError,
+)
 
 DAYS = [date(2013, 10, 1), date(2013, 10, 2), date(2013, 10, 3)]
 
@@ -178,3 +185,38 @@ def test_old_versions_outlive_the_retention_of_deltas_log(lake: Lake, tmp_path: 
         lake.replace("raw", "shops", pl.DataFrame({"id": [number]}))
     assert lake.scan("raw", "shops", 0).collect()["id"].to_list() == [0]
     assert lake.commits("raw", "shops")[-1].metadata["mlway.note"] == "first"
+
+
+def day(number: int, **columns: object) -> pl.DataFrame:
+    return pl.DataFrame({"event_day": [date(2013, 10, number)], **columns})
+
+
+def test_appended_rows_carry_their_record_and_may_have_more_columns(lake: Lake) -> None:
+    assert lake.append("raw", "answers", day(1, id=[1]), {"mlway.note": "first"}, None) == 0
+    assert lake.append("raw", "answers", day(2, id=[2], score=[0.5]), {"mlway.note": "second"}, 0) == 1
+    assert lake.append("raw", "answers", day(1, id=[1]).clear(), {"mlway.note": "nothing"}, 1) == 2
+    frame = lake.scan("raw", "answers").sort("id").collect()
+    assert frame.select("id", "score").rows() == [(1, None), (2, 0.5)]
+    assert [commit.metadata["mlway.note"] for commit in lake.commits("raw", "answers")] == [
+        "nothing",
+        "second",
+        "first",
+    ]
+
+
+def test_rows_are_not_appended_behind_a_record_that_was_not_seen(lake: Lake) -> None:
+    lake.append("raw", "answers", day(1, id=[1]), {"mlway.note": 0}, None)
+    with pytest.raises(ConcurrentWriteError):
+        lake.append("raw", "answers", day(1, id=[1]), {"mlway.note": 0}, None)
+    lake.append("raw", "answers", day(1, id=[2]), {"mlway.note": 1}, 0)
+    with pytest.raises(ConcurrentWriteError, match=r"raw/answers just now(.|\n)*run it again"):
+        lake.append("raw", "answers", day(1, id=[2]), {"mlway.note": 1}, 0)
+    DeltaTable(lake.address.table_uri("raw", "answers")).optimize.compact()  # adds no rows, and is in nobody's way
+    assert lake.append("raw", "answers", day(1, id=[3]), {"mlway.note": 2}, 1) == 3
+    assert lake.scan("raw", "answers").collect()["id"].sort().to_list() == [1, 2, 3]
+
+
+def test_appended_columns_of_another_type_are_refused_and_named(lake: Lake) -> None:
+    lake.append("raw", "answers", day(1, id=[1], note=["a"]), {}, None)
+    with pytest.raises(ChangedTypesError, match=r"to be added: note\. Nothing was written"):
+        lake.append("raw", "answers", day(1, id=[2], note=[5]), {}, 0)

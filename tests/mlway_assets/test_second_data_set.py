@@ -8,21 +8,29 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
 import yaml
+from servers import free_port
 
+from configs.environments import Ports
 from configs.load import PROJECT_ROOT
 from feature_repo.store import open_store
 from mlway_assets.asset_keys import curated_key, online_store_key
+from mlway_assets.cli import _print_up
 from mlway_assets.definitions import build_definitions
 from mlway_assets.local.graph import missing_jobs, plan, run_jobs
 from mlway_assets.local.instance import open_instance
 from mlway_assets.local.paths import local_paths
+from mlway_assets.local.services import prepare
+from mlway_assets.local.status import status
+from mlway_assets.local.up import _build_missing, _first_prediction, products_in_order
 from mlway_assets.resources import Platform, open_platform
+from mlway_assets.rollout import desired_versions, open_serve_api, roll_out_code
 
 PARIS = ZoneInfo("Europe/Paris")
 DAYS = [date(2024, 3, 1) + timedelta(days=n) for n in range(7)]
@@ -200,6 +208,7 @@ def write_configs(folder: Path, inbox: Path, state: Path) -> None:
     bundled = (PROJECT_ROOT / "configs" / "environments" / "local.yaml").read_text(encoding="utf-8")
     environment = yaml.safe_load(bundled) | {"state": str(state), "days": {"first": DAYS[0], "last": DAYS[-1]}}
     environment["clock"] = {"kind": "replay", "at": NOW}
+    del environment["first_product"]  # one of the bundled ones
     (folder / "environments" / "local.yaml").write_text(yaml.safe_dump(environment), encoding="utf-8")
 
 
@@ -322,3 +331,24 @@ def test_training_and_predicting_without_a_product_do_nothing(shop: Shop) -> Non
     run_jobs(shop.platform, instance, plan(shop.platform, ["train", "predict"]), lambda _, step, __: steps.append(step))
     instance.dispose()
     assert steps == []
+
+
+def test_without_a_product_nothing_is_declared_to_serve_and_nothing_asked(
+    shop: Shop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ports = Ports(**{name: free_port() for name in Ports.model_fields})  # nobody listens there: an answer is not needed
+    environment = shop.platform.environment.model_copy(update={"ports": ports})
+    platform = Platform(shop.platform.project, environment)
+    prepare(environment)
+    first, rest = products_in_order(platform)
+    assert not first
+    assert not rest
+    assert _build_missing(platform, first, print, lambda *_: None) < 60
+    roll_out_code(platform, open_serve_api(platform), desired_versions(platform))
+    report = _first_prediction(platform, first, perf_counter(), 1.5)
+    assert (report.product, report.request, report.answer, report.graph_seconds) == (None, {}, {}, 1.5)
+    assert status(platform)["products"] == {}
+    _print_up(report.__dict__, platform, as_json=False)
+    said = capsys.readouterr().out
+    assert "The graph is complete." in said
+    assert "No product is declared: there is nothing to ask. See configs/products/." in said

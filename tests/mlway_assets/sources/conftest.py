@@ -7,20 +7,15 @@ import csv
 import io
 import itertools
 import json
-import os
-import shutil
 import sqlite3
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-from servers import missing_server
+from servers import PostgresqlServer
 
 from configs.sources import FilesSource, SqlSource
 from mlway_assets.sources.files import FilesReader
@@ -35,14 +30,6 @@ COLUMNS = {
     "is_open": "boolean",
     "name": "string",
 }
-S3_SERVER = """
-import sys
-from moto.server import ThreadedMotoServer
-server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-server.start()
-print(server.get_host_and_port()[1], flush=True)
-sys.stdin.read()
-"""
 
 
 def encode(rows: Sequence[Mapping[str, Any]], file_format: str) -> bytes:
@@ -99,16 +86,6 @@ class Bucket:
     def place(self) -> dict[str, dict[str, str]]:
         """What a declaration says of it."""
         return {"storage_options": self.options, "storage_secrets": self.secrets}
-
-
-@pytest.fixture(scope="session")
-def s3_address() -> Iterator[str]:
-    """An S3 server in a process of its own: Delta's library keeps Python's lock while it waits for an answer."""
-    command = [sys.executable, "-c", S3_SERVER]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, text=True, **pipes) as server:
-        yield f"http://127.0.0.1:{int(server.stdout.readline())}"
-        server.stdin.close()  # the server ends, as it does when the tests are killed
 
 
 @pytest.fixture
@@ -176,59 +153,15 @@ def sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Database:
 
 
 @pytest.fixture
-def postgresql(postgresql_socket: Path, monkeypatch: pytest.MonkeyPatch) -> Database:
+def postgresql(postgresql_server: PostgresqlServer, monkeypatch: pytest.MonkeyPatch) -> Database:
     """An empty schema `public` in a PostgreSQL server."""
-    from adbc_driver_postgresql import dbapi
-
-    uri = f"postgresql://postgres:hunter2@/postgres?host={postgresql_socket}"
-    monkeypatch.setenv("SHOP_DATABASE", uri)
-
-    def execute(*statements: str) -> None:
-        with dbapi.connect(uri, autocommit=True) as connection, connection.cursor() as cursor:
-            for statement in statements:
-                cursor.execute(statement)
-
-    execute("SET client_min_messages = warning", "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+    monkeypatch.setenv("SHOP_DATABASE", postgresql_server.uri)
+    postgresql_server.empty()
     types = {"string": "TEXT", "date": "DATE", "timestamp": "TIMESTAMPTZ", "int64": "BIGINT", "boolean": "BOOLEAN"}
-    return Database(uri, execute, types | {"float64": "DOUBLE PRECISION"})
+    return Database(postgresql_server.uri, postgresql_server.execute, types | {"float64": "DOUBLE PRECISION"})
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest) -> Database:
     """Each kind of database in turn."""
     return request.getfixturevalue(request.param)
-
-
-@pytest.fixture(scope="session")
-def postgresql_socket() -> Iterator[Path]:
-    """The folder of the socket of a PostgreSQL server that listens on nothing else."""
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    if not programs:
-        missing_server("PostgreSQL's server", "postgresql")
-    # The server refuses to run as root, and its account cannot enter pytest's folders.
-    account = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
-    folder = Path(tempfile.mkdtemp(prefix="mlway-postgresql-"))
-    if account:
-        shutil.chown(folder, "postgres", "postgres")
-    try:
-        yield from _serve_postgresql(programs[-1], folder, account)
-    finally:
-        shutil.rmtree(folder)
-
-
-def _serve_postgresql(programs: Path, folder: Path, account: Mapping[str, Any]) -> Iterator[Path]:
-    def run(program: str, *arguments: str) -> None:
-        command = [programs / program, "-D", folder / "data", *arguments]
-        with (folder / "output").open("a+") as output:
-            code = subprocess.run(command, cwd=folder, stdout=output, stderr=output, check=False, **account).returncode
-        if code:
-            pytest.fail(f"{program} failed:\n{(folder / 'output').read_text()}")
-
-    run("initdb", "-U", "postgres", "--auth-local=trust", "--auth-host=reject", "-E", "UTF8", "--locale=C", "--no-sync")
-    # A time zone other than UTC, so that a reader which relies on the server's would be found out.
-    settings = f"-k {folder} -c listen_addresses= -c fsync=off -c timezone=America/New_York"
-    run("pg_ctl", "-w", "-l", str(folder / "log"), "-o", settings, "start")
-    try:
-        yield folder
-    finally:
-        run("pg_ctl", "-w", "-m", "immediate", "stop")
