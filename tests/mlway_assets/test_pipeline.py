@@ -16,7 +16,7 @@ from mlway_assets.definitions import build_definitions
 from mlway_assets.local.graph import RunError, missing_jobs, plan, run_jobs
 from mlway_assets.models import GateError, register_candidate
 from mlway_assets.resources import Platform
-from serving.predictor import build_predictor
+from serving.predictor import Score, build_predictor
 
 PRODUCT = "flight_delay"
 
@@ -62,9 +62,10 @@ def test_the_predictor_of_the_endpoint_gives_the_batchs_bits(built_platform: Pla
     product = built_platform.project.products[PRODUCT]
     frame = built_platform.lake.scan("predictions", PRODUCT).collect()
     predictor = build_predictor(built_platform.project, built_platform.environment, product)
-    assert predictor.predict(frame.head(2).select(*product.population.request)).scores == [product.baseline.score] * 2
+    rows = [row.to_dict(as_series=False) for row in frame.select(*product.population.request).iter_slices(1)]
+    assert predictor.predict(rows[0]).scores == [Score(product.baseline.score)]
     predictor.use(1, built_platform.registry.require_champion(PRODUCT).digest)
-    scores = [predictor.predict(row.select(*product.population.request)).scores[0] for row in frame.iter_slices(1)]
+    scores = [predictor.predict(row).scores[0].score for row in rows]
     assert np.array_equal(np.array(scores), frame["score"].to_numpy())
 
 

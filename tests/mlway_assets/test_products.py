@@ -104,8 +104,10 @@ def test_the_predictor_of_the_endpoint_gives_the_batchs_bits(name: str, built_pl
     assert len(frame) > 100
     predictor = build_predictor(built_platform.project, built_platform.environment, product)
     predictor.use(1, built_platform.registry.require_champion(name).digest)
-    scores = predictor.predict(frame.select(*product.population.request)).scores
-    assert scores == frame["score"].to_list()
+    answer = predictor.predict(frame.select(*product.population.request).to_dict(as_series=False))
+    for column in ("score", "lower", "upper"):
+        expected = frame[column].to_list() if column in frame.columns else [None] * len(frame)
+        assert [getattr(score, column) for score in answer.scores] == expected, column
 
 
 def test_an_interval_surrounds_its_score_in_the_batch(built_platform: Platform) -> None:
