@@ -4,7 +4,6 @@ import json
 from datetime import date
 
 import dagster as dg
-import numpy as np
 import polars as pl
 import pytest
 import yaml
@@ -16,7 +15,6 @@ from mlway_assets.definitions import build_definitions
 from mlway_assets.local.graph import RunError, missing_jobs, plan, run_jobs
 from mlway_assets.models import GateError, register_candidate
 from mlway_assets.resources import Platform
-from serving.predictor import Score, build_predictor
 
 PRODUCT = "flight_delay"
 
@@ -56,17 +54,6 @@ def test_predictions_say_which_model_and_from_when_the_features_are(built_platfo
     assert stamps.width == len(built_platform.project.table_groups(built_platform.project.products[PRODUCT]))
     for name in stamps.columns:
         assert (frame[name].drop_nulls() <= frame.filter(pl.col(name).is_not_null())["event_timestamp"]).all(), name
-
-
-def test_the_predictor_of_the_endpoint_gives_the_batchs_bits(built_platform: Platform) -> None:
-    product = built_platform.project.products[PRODUCT]
-    frame = built_platform.lake.scan("predictions", PRODUCT).collect()
-    predictor = build_predictor(built_platform.project, built_platform.environment, product)
-    rows = [row.to_dict(as_series=False) for row in frame.select(*product.population.request).iter_slices(1)]
-    assert predictor.predict(rows[0]).scores == [Score(product.baseline.score)]
-    predictor.use(1, built_platform.registry.require_champion(PRODUCT).digest)
-    scores = [predictor.predict(row).scores[0].score for row in rows]
-    assert np.array_equal(np.array(scores), frame["score"].to_numpy())
 
 
 def test_nothing_is_missing_once_everything_is_built(copied: tuple[Platform, dg.DagsterInstance]) -> None:

@@ -104,10 +104,13 @@ def test_the_predictor_of_the_endpoint_gives_the_batchs_bits(name: str, built_pl
     assert len(frame) > 100
     predictor = build_predictor(built_platform.project, built_platform.environment, product)
     predictor.use(1, built_platform.registry.require_champion(name).digest)
-    answer = predictor.predict(frame.select(*product.population.request).to_dict(as_series=False))
-    for column in ("score", "lower", "upper"):
-        expected = frame[column].to_list() if column in frame.columns else [None] * len(frame)
-        assert [getattr(score, column) for score in answer.scores] == expected, column
+    rows = frame.select(*product.population.request)
+    for size in (1, 7, len(rows)):
+        answers = [predictor.predict(part.to_dict(as_series=False)) for part in rows.iter_slices(size)]
+        scores = [score for answer in answers for score in answer.scores]
+        for column in ("score", "lower", "upper"):
+            if column in frame.columns:
+                assert [getattr(score, column) for score in scores] == frame[column].to_list()
 
 
 def test_an_interval_surrounds_its_score_in_the_batch(built_platform: Platform) -> None:
