@@ -14,7 +14,7 @@ setup: .venv/.ready ## Make .venv with everything, from the lock
 .venv/.ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else f"mlway needs Python 3.11 to 3.13, this is {v[0]}.{v[1]}: run `make setup PYTHON=/path/to/python3.12`")'
 	@$(PYTHON) -m venv .venv
-	@grep -A 100 '^uv==' requirements.lock | awk 'NR > 1 && /^[a-z]/ { exit } { print }' > .venv/uv.lock
+	@awk '/^[a-z]/ { is_uv = /^uv==/ } is_uv' requirements.lock > .venv/uv.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.lock
 	@$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .

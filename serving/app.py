@@ -114,7 +114,8 @@ class ProductEndpoint:
         async def read() -> bytes:
             return body
 
-        response = await self._without_traces(self._ask(action, headers, read))
+        method = "POST" if action in self._readers else "GET"
+        response = await self._without_traces(self._route(method, f"/{action}", headers, read))
         return response.status_code, dict(response.headers), bytes(response.body)
 
     async def _without_traces(self, answer: Awaitable[Response]) -> Response:
@@ -219,7 +220,7 @@ class ProductEndpoint:
             vectors=np.empty((len(answer.scores), 0)) if answer.matrix is None else answer.matrix,
             ages={view: list(ages) for view, ages in (answer.ages or {}).items()},
             missing=answer.missing,
-            scores=[score.score for score in answer.scores],
+            scores=[score.score if score.lower is None else score._asdict() for score in answer.scores],
             degraded=list(answer.degraded),
             latency_microseconds=round(asked.elapsed * 1e6),
             cache_hits=sum(answer.hits),

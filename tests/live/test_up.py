@@ -178,7 +178,7 @@ def test_pages_of_dagster_and_mlflow_answer(live: Live) -> None:
 
 
 def test_services_listen_on_loopback_only(live: Live) -> None:
-    """Ray's one port for calls between replicas is the exception: it asks for the cluster's token."""
+    """A replica's port for calls by other replicas is the exception: it asks for the cluster's token."""
     processes = [process for process in psutil.process_iter() if _belongs(process, live.state)]
     listening = [
         (connection.laddr.ip, connection.laddr.port)
@@ -188,7 +188,7 @@ def test_services_listen_on_loopback_only(live: Live) -> None:
     ]
     everywhere = {port for ip, port in listening if ip in ("0.0.0.0", "::")}
     assert not everywhere & {*PORTS.values()}
-    assert len(everywhere) <= 1
+    assert len(everywhere) <= 2 * (len(live.platform().project.products) + 1), "the gateway has a replica too"
 
 
 def test_a_moved_alias_reaches_the_endpoint_and_a_broken_version_does_not(live: Live) -> None:
