@@ -205,7 +205,7 @@ def _print_up(report: dict[str, Any], platform: Any, as_json: bool) -> None:
     console.print_json(json.dumps(report["answer"]), indent=None)
     console.print("Ask it yourself, with the key that `mlway up` made:")
     console.print(
-        f'curl -H "Authorization: Bearer $(cat {shlex.quote(report["key_file"])})" '
+        f'curl -H "Authorization: Bearer $(cat {shlex.quote(report["key_file"])})" -H "Content-Type: application/json" '
         f"{found['products'][report['product']]['endpoint']}/predict -d {shlex.quote(json.dumps(report['request']))}",
         highlight=False,
         markup=False,
