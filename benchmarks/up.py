@@ -44,7 +44,9 @@ def up_seconds() -> tuple[float, float]:
 
 def graph_seconds() -> float:
     """Seconds that the graph's jobs take alone, as far as the first answer needs them."""
-    done = subprocess.run([MLWAY, "materialize", "--product", "flight_delay"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [MLWAY, "materialize", "--product", "flight_delay"], capture_output=True, text=True, check=False
+    )
     if done.returncode != 0:
         sys.exit(done.stdout + done.stderr)
     found = re.search(r"Done in ([\d.]+) s", done.stdout)
