@@ -7,7 +7,7 @@ BIN := .venv/bin
 export DO_NOT_TRACK := 1
 export OMP_WAIT_POLICY := passive
 
-.PHONY: setup up down test check format bench bench-graph bench-up bench-pit bench-online-read lock proto clean help
+.PHONY: setup up down test check format bench bench-graph bench-up bench-pit bench-online-read bench-serve faults lock proto clean help
 
 setup: .venv/.ready ## Make .venv with everything, from the lock
 
@@ -40,7 +40,7 @@ format: setup ## Format the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: bench-graph bench-up bench-pit bench-online-read ## Run every benchmark
+bench: bench-graph bench-up bench-pit bench-online-read bench-serve ## Run every benchmark
 
 bench-graph: setup ## The graph against a plain script of the same functions
 	@$(BIN)/python benchmarks/graph.py
@@ -56,6 +56,12 @@ bench-online-read: setup ## One read of 20 online features against Feast's SDK, 
 
 proto: setup ## Compile serving/proto
 	@$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. serving/proto/open_inference.proto
+
+bench-serve: setup ## The endpoint against a hand-written service and a no-op
+	@$(BIN)/python benchmarks/serve.py
+
+faults: setup ## What load sees while replicas, HAProxy and the controller are killed, and of twice what they can do
+	@$(BIN)/python benchmarks/faults.py
 
 lock: setup ## Resolve requirements.lock anew from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --group dev pyproject.toml --output-file requirements.lock

@@ -1,5 +1,6 @@
 -- wrk's script: posts the lines of the file BODIES in turn, with the header lines of the file HEADERS, and prints one
--- JSON object at the end. BODIES and HEADERS are environment variables.
+-- JSON object at the end. BODIES and HEADERS are environment variables; where DECISIONS is one too, the ids of all
+-- decisions that are answered go to that file.
 local bodies, number = {}, 0
 
 function init()
@@ -18,10 +19,21 @@ function request()
   return bodies[number]
 end
 
+local decisions = os.getenv("DECISIONS")
+if decisions then
+  local file = io.open(decisions, "w")
+  function response(status, headers, body)
+    if status == 200 then
+      file:write(body:match('"decision":"(%x+)"'), "\n")
+      file:flush()
+    end
+  end
+end
+
 function done(summary, latency)
   local errors = summary.errors
   io.write(string.format(
-    '\n{"requests": %d, "seconds": %.3f, "p50": %.3f, "p99": %.3f, "failed": %d}\n', summary.requests,
-    summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3,
+    '\n{"requests": %d, "seconds": %.3f, "p50": %.3f, "p99": %.3f, "longest": %.3f, "failed": %d}\n', summary.requests,
+    summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3, latency.max / 1e3,
     errors.connect + errors.read + errors.write + errors.status + errors.timeout))
 end

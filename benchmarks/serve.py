@@ -85,7 +85,7 @@ def platform(folder: Path, redis: Mapping[str, Any]) -> Iterator[Platform]:
     os.environ |= {"MLWAY_STATE": str(folder / "state"), "MLWAY_PORTS": PORTS}
     write_configs(folder, redis)
     is_built = (folder / "state" / "models").exists()  # but its online values were in a Redis that is gone
-    subprocess.run([MLWAY, "materialize", *(["ingest"] if is_built else [])], check=True)
+    subprocess.run([MLWAY, "materialize", *(["ingest"] if is_built else ["--product", PRODUCT])], check=True)
     place = open_platform()
     prepare(place.environment)
     manager = ProcessManager(local_paths(place.environment))

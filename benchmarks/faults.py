@@ -1,0 +1,154 @@
+"""What load sees of a change or a fault: 8 connections ask without a pause while one thing after another happens.
+
+Usage: python benchmarks/faults.py [--folder FOLDER] [--seconds N]. The platform is that of serve.py. For each fault:
+requests, how many failed, and the longest wait. Afterwards every decision id that a client got is looked up in the
+decision log: an answer without a record is a failure of the benchmark, as is a change (another version, a replica more
+or fewer) that fails a request. `overload` asks for 100 rows over many more connections than replicas take at once: what
+is accepted must stay quick, the rest be refused with 429 or 503. The last line is one JSON object.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import orjson
+import psutil
+from online_read import redis_server
+from serve import CANDIDATES, PRODUCT, REPLICAS, Contestant, bodies, declare, instances, platform
+
+from configs.environments import Environment
+from mlway_assets.local.local_key import local_key
+from mlway_assets.local.process_manager import wait_until
+from mlway_assets.local.up import open_serve_api, product_url
+from mlway_assets.resources import Platform
+from mlway_assets.rollout import desired_versions
+from serving.decision_segments import SegmentContent, list_segments
+from serving.deploy import code_digest, serve_config
+
+CHANGES = ("another version", "one replica fewer", "one replica more")
+
+
+def processes(place: Platform, word: str) -> list[psutil.Process]:
+    """Ours whose command line has the word."""
+    state = str(place.environment.state)
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("MLWAY_STATE") == state and word in " ".join(process.cmdline()):
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+def kill(place: Platform, word: str) -> None:
+    """`kill -9` of one of them."""
+    found = processes(place, word)
+    if not found:
+        sys.exit(f"no process is called {word}")
+    os.kill(found[0].pid, signal.SIGKILL)
+
+
+def redeclare(place: Platform, replicas: int, version: int | None = None) -> None:
+    """The product with so many replicas, and perhaps another version."""
+    served = desired_versions(place)
+    config = serve_config(place.project, place.environment, "local", served, code_digest())
+    [application] = [each for each in config["applications"] if each["name"] == PRODUCT]
+    deployment = application["deployments"][0]
+    deployment["autoscaling_config"] = {"min_replicas": replicas, "max_replicas": replicas}
+    if version is not None:
+        deployment["user_config"] = deployment["user_config"] | {"version": version}
+    open_serve_api(place).declare(config | {"applications": [application]})
+
+
+def copy_version(environment: Environment, version: int) -> int:
+    """The served version's files under the next number: another version with other bits is not needed to switch."""
+    models = Path(environment.model_store) / PRODUCT
+    shutil.copytree(models / str(version), models / str(version + 1000), dirs_exist_ok=True)
+    return version + 1000
+
+
+def load_during(
+    asked: Contestant, requests: Sequence[bytes], connections: int, seconds: int, happen: Callable[[], None]
+) -> dict[str, Any]:
+    """Wrk's figures for a load in whose first third something happens, and the decisions that it was answered."""
+    with tempfile.TemporaryDirectory(prefix="mlway-bench-") as folder:
+        lines, headers, ids = Path(folder, "bodies"), Path(folder, "headers"), Path(folder, "ids")
+        lines.write_bytes(b"\n".join(requests))
+        headers.write_text("".join(f"{name}: {value}\n" for name, value in asked.headers.items()), encoding="utf-8")
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s"]
+        command += ["-s", str(Path(__file__).parent / "requests.lua"), asked.url]
+        variables = os.environ | {"BODIES": str(lines), "HEADERS": str(headers), "DECISIONS": str(ids)}
+        with subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True) as process:
+            wait_until(lambda: ids.exists() and ids.stat().st_size > 0, 10)
+            happen()
+            output, _ = process.communicate()
+        found: dict[str, Any] = json.loads(output.splitlines()[-1])
+        return found | {"decisions": ids.read_text(encoding="ascii").split()}
+
+
+def logged(environment: Environment) -> set[str]:
+    """The ids of the product's decisions, in whole segments whose chain holds. Raises ChainError."""
+    ids: set[str] = set()
+    for segment in list_segments(environment.decisions_folder, PRODUCT):
+        content = SegmentContent(segment)
+        ids.update(str(orjson.loads(line.payload)["decision"]) for line in content.lines() if line.is_decision)
+    return ids
+
+
+def scenarios(place: Platform) -> Mapping[str, Callable[[], None]]:
+    """What happens, by name."""
+    other = copy_version(place.environment, desired_versions(place)[PRODUCT].version)  # type: ignore[union-attr]
+    return {
+        "nothing": lambda: None,
+        "another version": lambda: redeclare(place, REPLICAS, other),
+        "one replica fewer": lambda: redeclare(place, REPLICAS - 1),
+        "one replica more": lambda: redeclare(place, REPLICAS),
+        "kill -9 of a replica": lambda: kill(place, f"ray::ServeReplica:{PRODUCT}"),
+        "kill -9 of HAProxy": lambda: kill(place, "haproxy.cfg"),
+        "kill -9 of the controller": lambda: kill(place, "ray::ServeController"),
+    }
+
+
+def main() -> None:
+    """See the module."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--folder", type=Path, help="where the platform is kept for the next run")
+    arguments.add_argument("--seconds", type=int, default=20, help="length of one load (default: 20)")
+    chosen = arguments.parse_args()
+    results: dict[str, dict[str, Any]] = {}
+    with ExitStack() as stack:
+        folder = chosen.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mlway-bench-")))
+        folder.mkdir(parents=True, exist_ok=True)
+        place = stack.enter_context(platform(folder, stack.enter_context(redis_server(folder))))
+        declare(place, noop=False)
+        url = f"{product_url(place, place.project.products[PRODUCT])}/predict"
+        ours = Contestant("ours", url, {"Authorization": f"Bearer {local_key(place.environment)}"})
+        flights = instances(place, 2_000)
+        decisions: list[str] = []
+        for name, happen in scenarios(place).items():
+            results[name] = load_during(ours, bodies(flights, 1), 8, chosen.seconds, happen)
+            decisions += results[name].pop("decisions")
+            print(f"{name:28} {results[name]}", flush=True)
+        results["overload"] = load_during(ours, bodies(flights, CANDIDATES), 300, chosen.seconds, lambda: None)
+        decisions += results["overload"].pop("decisions")
+        print(f"{'overload':28} {results['overload']}", flush=True)
+        unlogged = len(set(decisions) - logged(place.environment))
+        print(f"{len(decisions):,} decisions were answered; {unlogged} of them are not in the log")
+    failed = {name: result["failed"] for name, result in results.items()}
+    print(json.dumps({"failed": failed, "answered": len(decisions), "unlogged": unlogged}))
+    if unlogged or any(failed[name] for name in CHANGES):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
