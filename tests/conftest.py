@@ -30,6 +30,16 @@ def _no_settings_from_outside() -> Iterator[None]:
     os.environ.update(kept)
 
 
+@pytest.fixture(autouse=True)
+def _no_settings_are_left() -> Iterator[None]:
+    """The command line keeps what it was told in the environment, for the processes that it starts."""
+    before = {name: value for name, value in os.environ.items() if name.startswith("MLWAY_")}
+    yield
+    for name in [name for name in os.environ if name.startswith("MLWAY_")]:
+        del os.environ[name]
+    os.environ.update(before)
+
+
 @pytest.fixture(scope="session")
 def built_platform(tmp_path_factory: pytest.TempPathFactory) -> Platform:
     """The whole graph, materialized once. Tests read it; one that writes makes its own copy of the state."""

@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 from tests_support import copy_of_state
 
-import feature_repo.offline_store
 import feature_repo.online_writing
+import feature_repo.opened_views
 import feature_repo.point_in_time
 import feature_repo.windows
 import serving.online_views
@@ -165,7 +165,7 @@ def test_a_correction_that_is_seen_before_it_was_written_is_found(
     def blind(values: pl.LazyFrame, keys: Any, features: Any, moment: str, created: str | None, ttl: timedelta) -> View:
         return honest(values.drop(created) if created else values, keys, features, moment, None, ttl)
 
-    monkeypatch.setattr(feature_repo.offline_store, "View", blind)
+    monkeypatch.setattr(feature_repo.opened_views, "View", blind)
     report = find_leaks(built_platform.project.products[PRODUCT], built_platform)
     assert not no_leak_check(report).passed
     assert "route_arrival_delay_mean_28d" in report.leaking
