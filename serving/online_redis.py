@@ -9,6 +9,7 @@ import struct
 import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from os import sched_yield
 from time import monotonic
 from typing import Any
 
@@ -33,6 +34,8 @@ from serving.online_views import ViewColumns, ViewReader, assemble, row_count
 _CHUNK = 65_536
 _LOOKS = 40
 """So many looks for a reply take about as long as falling asleep and being woken."""
+_LONG_SECONDS, _MANY_READS = 0.001, 1_000
+"""Looks that took so long were kept waiting by others; so many reads then do without them."""
 _WORTH_SENDING = 8_192
 _PASSING = ("LOADING", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN")
 """Replies of a server that will answer once it has done something else."""
@@ -178,6 +181,7 @@ class _Connection:
         self._unsent = b""
         self._reader = hiredis.Reader()
         self._buffer = bytearray(_CHUNK)
+        self._reads_to_sleep = 0
         self._socket = socket.create_connection((address.host, address.port), self._seconds)
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -236,12 +240,26 @@ class _Connection:
         self._reader.feed(self._buffer, 0, size)  # type: ignore[arg-type] # takes a bytearray too
 
     def _receive_awake(self) -> int:
-        """The bytes that arrive within the time that it takes to fall asleep and be woken; 0 if none, or at the end."""
-        for _ in range(_LOOKS if self._is_plain else 0):
+        """The bytes that arrive within the time that it takes to fall asleep and be woken; 0 if none, or at the end.
+
+        Each look gives way, since Redis may be waiting for this very processor. Who else is waiting may keep it long:
+        where that happens, many reads sleep as others do.
+        """
+        if not self._is_plain or self._reads_to_sleep:
+            self._reads_to_sleep -= self._is_plain
+            return 0
+        began = monotonic()
+        size = self._look()
+        if monotonic() - began > _LONG_SECONDS:
+            self._reads_to_sleep = _MANY_READS
+        return size
+
+    def _look(self) -> int:
+        for _ in range(_LOOKS):
             try:
                 return self._socket.recv_into(self._buffer, 0, socket.MSG_DONTWAIT)
             except BlockingIOError:
-                continue
+                sched_yield()
         return 0
 
     def _let_the_kernel_wait(self) -> None:
