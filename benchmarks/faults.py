@@ -10,6 +10,7 @@ is accepted must stay quick, the rest be refused with 429 or 503. The last line 
 import argparse
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,9 +19,10 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
-import orjson
+import httpx
 import psutil
 from online_read import redis_server
 from serve import CANDIDATES, PRODUCT, REPLICAS, Contestant, bodies, declare, instances, platform
@@ -34,6 +36,7 @@ from mlway_assets.rollout import desired_versions
 from serving.decision_segments import SegmentContent, list_segments
 from serving.deploy import code_digest, serve_config
 
+_DECISION = re.compile(rb'\{"decision":"([0-9a-f]+)"')
 CHANGES = ("another version", "one replica fewer", "one replica more")
 
 
@@ -96,12 +99,30 @@ def load_during(
         return found | {"decisions": ids.read_text(encoding="ascii").split()}
 
 
+def seconds_until_it_answers(url: str) -> float:
+    """How long from now the product is not up."""
+    began = perf_counter()
+    ready = url.removesuffix("/predict") + "/ready"
+    if not wait_until(lambda: is_up(ready), 180):
+        sys.exit(f"{ready} did not come back within 180 s")
+    return round(perf_counter() - began, 1)
+
+
+def is_up(url: str) -> bool:
+    """Whether it answers now."""
+    try:
+        return httpx.get(url, timeout=2).status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
+
+
 def logged(environment: Environment) -> set[str]:
     """The ids of the product's decisions, in whole segments whose chain holds. Raises ChainError."""
     ids: set[str] = set()
     for segment in list_segments(environment.decisions_folder, PRODUCT):
         content = SegmentContent(segment)
-        ids.update(str(orjson.loads(line.payload)["decision"]) for line in content.lines() if line.is_decision)
+        found = (_DECISION.match(line.payload) for line in content.lines() if line.is_decision)
+        ids.update(each[1].decode() for each in found if each)
     return ids
 
 
@@ -138,6 +159,7 @@ def main() -> None:
         for name, happen in scenarios(place).items():
             results[name] = load_during(ours, bodies(flights, 1), 8, chosen.seconds, happen)
             decisions += results[name].pop("decisions")
+            results[name]["answers_again_after"] = seconds_until_it_answers(url)
             print(f"{name:28} {results[name]}", flush=True)
         results["overload"] = load_during(ours, bodies(flights, CANDIDATES), 300, chosen.seconds, lambda: None)
         decisions += results["overload"].pop("decisions")

@@ -3,7 +3,7 @@
 Polars' own tree is compiled to closures. Only what is understood to the last bit is: arithmetic, comparisons, logic,
 CASE, COALESCE, casts and parts of moments. Anything else is not compiled, and a value outside of the plain zone (whole
 numbers beyond 2**53, what is not finite, a division by zero) is declined: then Polars evaluates the row. Property tests
-hold this against Polars, and so does the graph's parity check, on every run, for every declared expression.
+hold this against Polars.
 """
 
 import math
