@@ -13,7 +13,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +24,7 @@ from typing import Any
 import httpx
 import psutil
 from online_read import redis_server
-from serve import CANDIDATES, PRODUCT, REPLICAS, Contestant, bodies, declare, instances, platform
+from serve import CANDIDATES, PRODUCT, REPLICAS, Contestant, bodies, declare, instances, platform, running_load
 
 from configs.environments import Environment
 from mlway_assets.local.local_key import local_key
@@ -85,13 +84,8 @@ def load_during(
 ) -> dict[str, Any]:
     """Wrk's figures for a load in whose first third something happens, and the decisions that it was answered."""
     with tempfile.TemporaryDirectory(prefix="mlway-bench-") as folder:
-        lines, headers, ids = Path(folder, "bodies"), Path(folder, "headers"), Path(folder, "ids")
-        lines.write_bytes(b"\n".join(requests))
-        headers.write_text("".join(f"{name}: {value}\n" for name, value in asked.headers.items()), encoding="utf-8")
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s"]
-        command += ["-s", str(Path(__file__).parent / "requests.lua"), asked.url]
-        variables = os.environ | {"BODIES": str(lines), "HEADERS": str(headers), "DECISIONS": str(ids)}
-        with subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True) as process:
+        ids = Path(folder, "ids")
+        with running_load(asked, requests, connections, seconds, ids) as process:
             wait_until(lambda: ids.exists() and ids.stat().st_size > 0, 10)
             happen()
             output, _ = process.communicate()
@@ -128,7 +122,10 @@ def logged(environment: Environment) -> set[str]:
 
 def scenarios(place: Platform) -> Mapping[str, Callable[[], None]]:
     """What happens, by name."""
-    other = copy_version(place.environment, desired_versions(place)[PRODUCT].version)  # type: ignore[union-attr]
+    served = desired_versions(place)[PRODUCT]
+    if served is None:
+        sys.exit(f"{PRODUCT} has no champion")
+    other = copy_version(place.environment, served.version)
     return {
         "nothing": lambda: None,
         "another version": lambda: redeclare(place, REPLICAS, other),

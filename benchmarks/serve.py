@@ -172,17 +172,28 @@ def agree(ours: Contestant, other: Contestant, requests: Sequence[bytes]) -> flo
     return same / total
 
 
-def load(asked: Contestant, requests: Sequence[bytes], connections: int, seconds: int) -> dict[str, float]:
-    """Requests per second and latencies in milliseconds, as wrk counts them."""
+@contextmanager
+def running_load(
+    asked: Contestant, requests: Sequence[bytes], connections: int, seconds: int, decisions: Path | None = None
+) -> Iterator["subprocess.Popen[str]"]:
+    """Wrk at work; the last line that it prints is one JSON object. The ids of its answers go to `decisions`."""
     with tempfile.TemporaryDirectory(prefix="mlway-bench-") as folder:
         lines, headers = Path(folder, "bodies"), Path(folder, "headers")
         lines.write_bytes(b"\n".join(requests))
         headers.write_text("".join(f"{name}: {value}\n" for name, value in asked.headers.items()), encoding="utf-8")
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s"]
         command += ["-s", str(Path(__file__).parent / "requests.lua"), asked.url]
         variables = os.environ | {"BODIES": str(lines), "HEADERS": str(headers)}
-        done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
-    found = json.loads(done.stdout.splitlines()[-1])
+        variables |= {"DECISIONS": str(decisions)} if decisions else {}
+        with subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True) as process:
+            yield process
+
+
+def load(asked: Contestant, requests: Sequence[bytes], connections: int, seconds: int) -> dict[str, float]:
+    """Requests per second and latencies in milliseconds, as wrk counts them."""
+    with running_load(asked, requests, connections, seconds) as process:
+        output, _ = process.communicate()
+    found = json.loads(output.splitlines()[-1])
     if found["failed"]:
         sys.exit(f"{asked.name}: {found['failed']} of {found['requests']} requests failed")
     return {"rate": found["requests"] / found["seconds"], "p50": found["p50"], "p99": found["p99"]}

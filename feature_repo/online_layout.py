@@ -81,9 +81,6 @@ class EntityKeys:
         prefix = self.prefix
         if len(parts) == 1:
             return [None if part is None else prefix + part for part in parts[0]]
-        if len(parts[0]) == 1:
-            alone = [part[0] for part in parts]
-            return [None if None in alone else prefix + b"".join(alone)]  # type: ignore[arg-type]
         return [None if None in row else prefix + b"".join(row) for row in zip(*parts, strict=True)]
 
 

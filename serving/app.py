@@ -302,7 +302,7 @@ def build(args: AppArgs) -> serve.Application:
             "target_ongoing_requests": endpoint.target_ongoing_requests,
             "downscale_delay_s": 60,
         },
-        ray_actor_options={"num_cpus": 0.5},
+        ray_actor_options={"num_cpus": endpoint.replica_cpus},
         user_config={},
         graceful_shutdown_timeout_s=10,
         health_check_period_s=5,
