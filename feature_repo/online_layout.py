@@ -20,6 +20,7 @@ from feature_repo.services import group_digest
 FEAST_PROJECT = "mlway"
 NEVER = -(1 << 63)
 """As-of moment, in microseconds, of a value that was pushed and not materialized."""
+_MICROSECOND = timedelta(microseconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STRING, _INT64 = 2, 4
 """Feast's ValueType numbers."""
@@ -58,7 +59,7 @@ def definition_of(group: TableFeatures) -> str:
 
 def epoch_microseconds(moment: datetime) -> int:
     """Microseconds since 1970, exactly."""
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+    return (moment - _EPOCH) // _MICROSECOND
 
 
 class EntityKeys:

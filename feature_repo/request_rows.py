@@ -21,8 +21,7 @@ from feature_repo.scalar_expressions import (
     Evaluate,
     Kind,
     UnsupportedExpressionError,
-    cast,
-    compile_scalar,
+    compile_rows,
 )
 
 _KINDS: Mapping[str, Kind] = {
@@ -49,15 +48,15 @@ class RequestRows:
         self._moments = [name for name, kind in types.items() if kind == "timestamp"]
         self._zones = [(name, time.of, time.time_zone) for name, time in group.local_times.items()]
         kinds = {name: _KINDS[kind] for name, kind in types.items()}
-        self._evaluations = _compile(group, kinds | dict.fromkeys(group.local_times, "moment"))
+        self._evaluate = _compile(group, kinds | dict.fromkeys(group.local_times, "moment"))
 
     def values(self, columns: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
         """The group's features of each row; `columns` hold at least what it uses. Moments are in UTC."""
         inputs = {name: columns[name] for name in self._schema}
         count = len(next(iter(inputs.values()), ()))
-        if self._evaluations is not None and 0 < count <= _MOST_ROWS:
+        if self._evaluate is not None and 0 < count <= _MOST_ROWS:
             try:
-                return self._one_by_one(inputs)
+                return self._one_by_one(self._evaluate, inputs)
             except DeclinedValueError:
                 pass
         frame = pl.DataFrame([pl.Series(name, inputs[name], dtype=kind) for name, kind in self._schema.items()])
@@ -66,30 +65,27 @@ class RequestRows:
     @property
     def is_compiled(self) -> bool:
         """Whether the rows need no frame, but for values that are declined."""
-        return self._evaluations is not None
+        return self._evaluate is not None
 
-    def _one_by_one(self, inputs: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
-        rows = [dict(zip(inputs, row, strict=True)) for row in zip(*inputs.values(), strict=True)]
-        for row in rows:
-            for name in self._moments:
-                if row[name] is not None:
-                    row[name] = epoch_microseconds(row[name])
-            for name, of, zone in self._zones:
-                row[name] = None if row[of] is None else _local(row[of], zone)
-        evaluations = self._evaluations or {}
-        return {name: [evaluate(row) for row in rows] for name, evaluate in evaluations.items()}
+    def _one_by_one(self, evaluate: Evaluate, inputs: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+        columns = dict(inputs)
+        for name in self._moments:
+            columns[name] = [None if moment is None else epoch_microseconds(moment) for moment in columns[name]]
+        for name, of, zone in self._zones:
+            columns[name] = [None if moment is None else _local(moment, zone) for moment in columns[of]]
+        rows = map(evaluate, *columns.values())
+        return {name: list(values) for name, values in zip(self._group.features, zip(*rows, strict=True), strict=True)}
 
 
-def _compile(group: RequestFeatures, kinds: Mapping[str, Kind]) -> dict[str, Evaluate] | None:
-    """The evaluation of each feature, in order; None if one of them needs Polars."""
-    evaluations = {}
-    for name, feature in group.features.items():
-        try:
-            compiled = compile_scalar(tree_of(parse_for_one_row(feature.expression)), kinds)
-            evaluations[name] = cast(compiled, _CASTS[feature.type])[0]
-        except UnsupportedExpressionError:
-            return None
-    return evaluations
+def _compile(group: RequestFeatures, kinds: Mapping[str, Kind]) -> Evaluate | None:
+    """The evaluation of all features, in order; None if one of them needs Polars."""
+    declared = group.features.values()
+    try:
+        return compile_rows(
+            [(tree_of(parse_for_one_row(each.expression)), _CASTS[each.type]) for each in declared], kinds
+        )
+    except UnsupportedExpressionError:
+        return None
 
 
 def _local(moment: int, zone: str) -> int:

@@ -23,7 +23,8 @@ EXPRESSIONS = {
         "CAST(flag AS BIGINT) * 3", "CASE WHEN n > m THEN n WHEN flag THEN m ELSE 7 END",
         "CAST(date_part('hour', local) AS BIGINT) * 60 + CAST(date_part('minute', local) AS BIGINT)",
         "date_part('isodow', local)", "date_part('year', moment)", "date_part('month', local)",
-        "date_part('day', local)", "CAST(date_part('epoch', moment) / 60 AS BIGINT) - n",
+        "date_part('day', local)", "ABS(-3) + n", "CAST(1.5 AS BIGINT) - n",
+        "CAST(date_part('epoch', moment) / 60 AS BIGINT) - n",
     ],
     "float64": [
         "x / 7.0", "n / 10", "n / m", "x / y", "(x + n) / (2 + 1)", "x * y - n", "n * 1.5", "ABS(x)",
@@ -33,8 +34,9 @@ EXPRESSIONS = {
     "boolean": [
         "n > m", "x <= n", "text = 'UA'", "text <> 'UA'", "n = COALESCE(m, 0)", "flag", "NOT flag", "x IS NULL",
         "n IS NOT NULL AND x >= 1 OR NOT flag", "n BETWEEN 1 AND 20", "(n > m) AND (x > y)", "(n > m) OR (x > y)",
+        "1 IS NULL OR flag", "2 IS NOT NULL AND flag", "TRUE AND flag", "NOT (1 = 1)",
     ],
-    "string": ["text", "CASE WHEN n > 0 THEN text ELSE 'none' END", "COALESCE(text, 'none')"],
+    "string": ["text", "CASE WHEN n > 0 THEN text ELSE 'none' END", "COALESCE(text, '{0}')", "'\\ {text}'"],
 }  # fmt: skip
 SMALL = st.integers(-20, 20)
 VALUES = {
@@ -77,7 +79,7 @@ def outcome(compute: Any) -> Any:
 
 @pytest.mark.parametrize(("kind", "text"), [(kind, text) for kind, texts in EXPRESSIONS.items() for text in texts])
 @given(rows=ROWS)
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_rows_get_the_bits_that_a_frame_gets(kind: str, text: str, rows: list[tuple[Any, ...]]) -> None:
     group = group_of([text], kind)
     computed = RequestRows(group, TYPES)
@@ -98,6 +100,12 @@ def test_what_is_not_understood_to_the_last_bit_goes_through_a_frame(text: str) 
     row = {name: [None] for name in TYPES} | {"n": [9], "text": ["a"], "moment": [datetime(2013, 1, 1, 1, tzinfo=UTC)]}
     frame = pl.DataFrame(row, {name: POLARS_TYPES[kind] for name, kind in TYPES.items()})
     assert computed.values(row) == request_features(group, frame).to_dict(as_series=False)
+
+
+def test_an_expression_that_nests_deeper_than_python_allows_goes_through_a_frame() -> None:
+    deep = "+".join(["n"] * 150)
+    computed = RequestRows(group_of([deep], "int64"), TYPES)
+    assert not computed.is_compiled
 
 
 def test_every_declared_request_feature_of_the_project_needs_no_frame() -> None:
