@@ -46,7 +46,8 @@ class Ranking(Frozen):
     groups: tuple[str, ...] = Field(
         min_length=1,
         description="Columns of the population's table, or Polars SQL over them: rows that agree in all are one query. "
-        "Batch predictions are made day by day, so a query should not reach over days.",
+        "Batch predictions are made day by day, so a query must not reach over days: `event_day` among the groups "
+        "sees to that.",
     )
     relevance: str = Field(
         description="Polars SQL over `label` that gives a whole number from 0 to 30; more is better.",
@@ -86,10 +87,7 @@ class PromotionGate(Frozen):
 
     @model_validator(mode="after")
     def _states_the_limit_of_its_metric(self) -> Self:
-        wanted, other = ("maximum", "minimum") if self.is_lower_better else ("minimum", "maximum")
-        if getattr(self, wanted) is None or getattr(self, other) is not None:
-            less = "less" if self.is_lower_better else "more"
-            raise ValueError(f"{less} {self.metric} is better: give `{wanted}`, and no `{other}`")
+        _ = self.limit
         if (self.metric == "ndcg_at_k") != (self.k is not None):
             raise ValueError("`k` goes with the metric ndcg_at_k, and ndcg_at_k with `k`: the first k count")
         return self
@@ -101,10 +99,14 @@ class PromotionGate(Frozen):
 
     @property
     def limit(self) -> float:
-        """The minimum or the maximum, whichever the metric has."""
-        limit = self.maximum if self.is_lower_better else self.minimum
-        assert limit is not None  # noqa: S101 - the validator above
-        return limit
+        """The minimum or the maximum, whichever the metric has. Raises ValueError unless it is that one alone."""
+        stated, other = (self.maximum, self.minimum) if self.is_lower_better else (self.minimum, self.maximum)
+        if stated is None or other is not None:
+            less, wanted, unwanted = (
+                ("less", "maximum", "minimum") if self.is_lower_better else ("more", "minimum", "maximum")
+            )
+            raise ValueError(f"{less} {self.metric} is better: give `{wanted}`, and no `{unwanted}`")
+        return stated
 
     @property
     def metric_name(self) -> str:

@@ -4,15 +4,18 @@
 """
 
 from collections.abc import Iterator, Mapping
+from datetime import date
 
 import polars as pl
 
 from configs.errors import ConfigError
 from configs.features import Expression, RequestFeatures, StaticFeatures, TableFeatures, WindowedFeatures
 from configs.load import Project
-from configs.products import ModelProduct
+from configs.products import ModelProduct, Population
+from configs.sources import EVENT_DAY
 from configs.tasks import Ranking
 from feature_repo.column_types import POLARS_TYPES
+from feature_repo.expressions import parse, roots
 from mlway_assets.compute.population import LABEL
 from mlway_assets.curation import CuratedTable
 from mlway_assets.decision_table import table_name
@@ -49,6 +52,7 @@ def _check_product(product: ModelProduct, tables: Mapping[str, CuratedTable]) ->
     _check_label(file, product, label)
     if product.ranking is not None:
         _check_ranking(file, product.ranking, label, columns)
+        _check_queries(file, product.ranking, product.population, columns)
     for field, kind in product.population.request.items():
         _check_type(file, f"population.request.{field}", field, kind, columns)
     _check_type(file, "label.known_at", product.label.known_at, "timestamp", columns)
@@ -72,6 +76,22 @@ def _check_ranking(file: str, ranking: Ranking, label: pl.DataType, columns: Map
     if not relevance.is_integer():
         problem = f"{ranking.relevance!r} gives {relevance}, not whole numbers"
         raise ConfigError(file, "ranking.relevance", problem, "give grades such as 0, 1 and 2, by CASE WHEN.")
+
+
+def _check_queries(file: str, ranking: Ranking, population: Population, columns: Mapping[str, pl.DataType]) -> None:
+    """That no query reaches over days, as far as its groups alone say it. A training set looks at the rows."""
+    if EVENT_DAY not in columns:
+        problem = f"{population.table!r} has no {EVENT_DAY!r}: queries are put in order day by day"
+        raise ConfigError(file, "population.table", problem, "use a table that is kept by event day.")
+    if not {name for part in ranking.groups for name in roots(part)} <= {EVENT_DAY, population.event_time}:
+        return
+    days = pl.date_range(date(2012, 1, 1), date(2013, 12, 31), eager=True).alias(EVENT_DAY)
+    noons = pl.col(EVENT_DAY).cast(pl.Datetime("us")).dt.offset_by("12h").dt.replace_time_zone("UTC")
+    rows = days.to_frame().with_columns(noons.alias(population.event_time))
+    keys = rows.with_columns(parse(part).alias(f"part_{number}") for number, part in enumerate(ranking.groups))
+    if keys.n_unique([f"part_{number}" for number in range(len(ranking.groups))]) < len(days):
+        problem = f"{', '.join(map(repr, ranking.groups))} make one query of rows of several days"
+        raise ConfigError(file, "ranking.groups", problem, f"add {EVENT_DAY!r}.")
 
 
 def _check_decisions_table(project: Project, product: ModelProduct) -> None:

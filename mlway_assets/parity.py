@@ -1,8 +1,8 @@
-"""Hold the ways to a feature's value against each other, bit for bit, on a sample of entities.
+"""Hold the ways to a feature's value against each other, bit for bit, on a sample of entities or of rows.
 
 History (the offline store, as of now), the online store (as serving reads it), and micro-batches (the stream's way,
 held against the values table over some days). Also each value's ttl: alive at its edge, gone a microsecond later, in
-both stores.
+both stores. The ways to request features are in request_parity.py.
 """
 
 import random
@@ -13,16 +13,24 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from configs.features import EventFeatures, StaticFeatures, TableFeatures, WindowedFeatures
+from configs.features import (
+    EventFeatures,
+    FeatureGroup,
+    RequestFeatures,
+    StaticFeatures,
+    TableFeatures,
+    WindowedFeatures,
+)
 from feature_repo.aggregations import feature_values
-from feature_repo.column_types import POLARS_TYPES
 from feature_repo.incremental import Changes, State, advance, merged
 from feature_repo.point_in_time import TIMESTAMP_SUFFIX, View, point_in_time_join
 from feature_repo.store import open_store
 from feature_repo.windows import EVENT_TIMESTAMP
-from mlway_assets.compute.bits import same_bits
+from mlway_assets.compute.differences import Compared, Difference, differences, typed
 from mlway_assets.feature_tables import LAYER as FEATURES
 from mlway_assets.feature_tables import curated_table_of
+from mlway_assets.request_parity import PATH as REQUEST_ROWS
+from mlway_assets.request_parity import compare_request_rows
 from mlway_assets.resources import Platform
 from serving.online_features import OnlineFeatures, build_online_features, join_key_columns
 
@@ -34,19 +42,6 @@ EDGES = 8
 SPAN = timedelta(days=2)
 BATCHES = 3
 _MICROSECOND = timedelta(microseconds=1)
-_PYTHON_TYPES = {"int64": int, "float64": float, "string": str, "boolean": bool}
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One value that another way gives otherwise."""
-
-    path: str
-    group: str
-    feature: str
-    entity: str
-    expected: str
-    seen: str
 
 
 @dataclass(frozen=True)
@@ -62,29 +57,39 @@ class ParityReport:
         return not self.differences and sum(self.compared.values()) > 0
 
 
-def compare_paths(groups: Sequence[TableFeatures], platform: Platform, entities: int = ENTITIES) -> ParityReport:
-    """Compare the groups' values for a sample of entities as of now. The sample differs from moment to moment."""
+def compare_paths(groups: Sequence[FeatureGroup], platform: Platform, entities: int = ENTITIES) -> ParityReport:
+    """Compare the groups' values as of now, for a sample that differs from moment to moment.
+
+    Groups read from tables for some entities; request features for some rows of their products' populations.
+    """
     now, store = platform.clock.now(), open_store(platform.environment)
     dice = random.Random(int(now.timestamp()))  # noqa: S311 - a sample, not a secret
     compared: dict[str, int] = {}
-    differences: list[Difference] = []
+    found: list[Difference] = []
     for group in groups:
-        values = platform.lake.scan(FEATURES, group.name).filter(pl.col(EVENT_TIMESTAMP) <= now)
-        sample = _sample(group, values, entities, dice)
-        offline = _offline(store, group, sample, now)
-        reader = build_online_features(platform.environment, [group])
-        checks = [
-            ("online", _online(group, reader, sample, offline, now)),
-            ("ttl edge", _at_the_edges(group, reader, offline)),
-            ("micro-batches", _incremental(group, platform, values, sample, now, dice)),
-        ]
-        for path, (count, found) in checks:
+        if isinstance(group, RequestFeatures):
+            checks = {REQUEST_ROWS: compare_request_rows(group, store, platform, dice.randrange(2**31))}
+        else:
+            checks = _compare_table_group(group, store, platform, entities, dice)
+        for path, (count, differing) in checks.items():
             compared[path] = compared.get(path, 0) + count
-            differences += found
-    return ParityReport(compared, tuple(differences))
+            found += differing
+    return ParityReport(compared, tuple(found))
 
 
-Compared = tuple[int, list[Difference]]
+def _compare_table_group(
+    group: TableFeatures, store: "FeatureStore", platform: Platform, entities: int, dice: random.Random
+) -> dict[str, Compared]:
+    now = platform.clock.now()
+    values = platform.lake.scan(FEATURES, group.name).filter(pl.col(EVENT_TIMESTAMP) <= now)
+    sample = _sample(group, values, entities, dice)
+    offline = _offline(store, group, sample, now)
+    reader = build_online_features(platform.environment, [group])
+    return {
+        "online": _online(group, reader, sample, offline, now),
+        "ttl edge": _at_the_edges(group, reader, offline),
+        "micro-batches": _incremental(group, platform, values, sample, now, dice),
+    }
 
 
 def _sample(group: TableFeatures, values: pl.LazyFrame, entities: int, dice: random.Random) -> pl.DataFrame:
@@ -111,19 +116,12 @@ def _online(
     group: TableFeatures, reader: OnlineFeatures, sample: pl.DataFrame, offline: pl.DataFrame, now: datetime
 ) -> Compared:
     read = reader.read(join_key_columns(sample, [group]), now)
-    columns = {name: _typed(read.values[name], kind) for name, kind in group.types.items()}
+    columns = {name: typed(read.values[name], kind) for name, kind in group.types.items()}
     moments = offline[group.name + TIMESTAMP_SUFFIX]
     ages = [None if moment is None else (now - moment).total_seconds() for moment in moments]
     columns["age"] = pl.Series(read.ages[group.name], dtype=pl.Float64)
     expected = offline.with_columns(pl.Series("age", ages, dtype=pl.Float64))
-    return _differences("online", group, sample, expected, pl.DataFrame(columns))
-
-
-def _typed(values: list[Any], kind: str) -> pl.Series:
-    """The values as serving gets them: a value of another type stays one, and so differs."""
-    if all(value is None or type(value) is _PYTHON_TYPES[kind] for value in values):
-        return pl.Series(values, dtype=POLARS_TYPES[kind])
-    return pl.Series([repr(value) for value in values], dtype=pl.Categorical)
+    return differences("online", group, sample, expected, pl.DataFrame(columns))
 
 
 def _at_the_edges(group: TableFeatures, reader: OnlineFeatures, offline: pl.DataFrame) -> Compared:
@@ -143,7 +141,7 @@ def _at_the_edges(group: TableFeatures, reader: OnlineFeatures, offline: pl.Data
             is_there = point_in_time_join(rows, EVENT_TIMESTAMP, [view])[column].is_not_null()
             seen = [not missing for missing in reader.read(join_key_columns(asked, [group]), moment).missing]
             expected = asked.with_columns(is_there.alias("is_there"))
-            one, differs = _differences("ttl edge", group, asked, expected, pl.DataFrame({"is_there": seen}))
+            one, differs = differences("ttl edge", group, asked, expected, pl.DataFrame({"is_there": seen}))
             count, found = count + one, found + differs
     return count, found
 
@@ -199,19 +197,7 @@ def _tables(path: str, group: TableFeatures, expected: pl.DataFrame, seen: pl.Da
     by = [*group.join_keys, EVENT_TIMESTAMP]
     joined = expected.join(seen, on=by, how="full", suffix="__seen", coalesce=True).sort(by)
     again = joined.select(pl.col(f"{name}__seen").alias(name) for name in group.types)
-    count, found = _differences(path, group, joined.select(by), joined, again)
+    count, found = differences(path, group, joined.select(by), joined, again)
     if not len(joined) == len(expected) == len(seen):
         found.append(Difference(path, group.name, "moments", "all", str(len(expected)), str(len(seen))))
     return count, found
-
-
-def _differences(
-    path: str, group: TableFeatures, entities: pl.DataFrame, expected: pl.DataFrame, seen: pl.DataFrame
-) -> Compared:
-    found = []
-    for name in seen.columns:
-        for row in (~same_bits(expected[name], seen[name])).arg_true():
-            entity = ", ".join(str(value) for value in entities.row(row))
-            values = repr(expected[name][row]), repr(seen[name][row])
-            found.append(Difference(path, group.name, name, entity, *values))
-    return seen.width * seen.height, found

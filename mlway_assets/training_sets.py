@@ -18,7 +18,7 @@ from feature_repo.services import definitions_hash, service_name
 from feature_repo.store import historical_features, open_store
 from mlway_assets.compute.feature_statistics import feature_statistics
 from mlway_assets.compute.frame_hash import FrameHash, frame_hash
-from mlway_assets.compute.population import in_order, labelled_rows
+from mlway_assets.compute.population import in_order, labelled_rows, query_over_days
 from mlway_assets.feature_tables import INPUTS, STATISTICS
 from mlway_assets.lake import Commit
 from mlway_assets.registry import git_commit
@@ -113,6 +113,7 @@ def build_training_set(product: ModelProduct, platform: Platform) -> TrainingSet
             "Hint: run `mlway materialize ingest`, which computes and registers them."
         )
     version = platform.lake.version("curated", product.population.table)
+    _require_queries_of_a_day(product, platform.lake.scan("curated", product.population.table, version))
     frame, inputs = _join(product, platform, store, version)
     hashed = frame_hash(frame)
     groups = {name: project.features[name] for name in product.features}
@@ -193,6 +194,17 @@ def _join(product: ModelProduct, platform: Platform, store: Any, version: int) -
         )
     inputs = {path.removeprefix(root): number for path, number in job.versions.items()}
     return job.to_polars(), inputs | {f"curated/{table}": version}
+
+
+def _require_queries_of_a_day(product: ModelProduct, table: pl.LazyFrame) -> None:
+    found = query_over_days(product, table)
+    if found is not None:
+        query, (first, *_, last) = found
+        raise TrainingSetError(
+            f"A query of {product.name} reaches over days, from {first} to {last}: {query}. Batch predictions, which "
+            "are made day by day, would put it in order in parts.\n"
+            f"Hint: add `event_day` to `ranking.groups` in products/{product.name}.yaml."
+        )
 
 
 def _lake_root(platform: Platform) -> str:

@@ -75,6 +75,11 @@ class Scores:
     lower: NDArray[np.float64] | None = None
     upper: NDArray[np.float64] | None = None
 
+    @property
+    def interval(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """Both ends, where there are."""
+        return None if self.lower is None or self.upper is None else (self.lower, self.upper)
+
 
 def learn_levels(frame: pl.DataFrame, features: Mapping[str, str]) -> dict[str, list[str]]:
     """The sorted values of each text feature in `frame`: their places are the codes that the model sees."""

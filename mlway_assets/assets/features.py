@@ -33,7 +33,7 @@ def build_features(project: Project) -> dg.Definitions:
             _registry(keys, project),
             _online_store(groups, keys),
         ],
-        asset_checks=[_parity(groups)],
+        asset_checks=[_parity(project)],
     )
 
 
@@ -109,12 +109,17 @@ def _online_store(groups: list[TableFeatures], keys: list[dg.AssetKey]) -> dg.As
     return online_store
 
 
-def _parity(groups: list[TableFeatures]) -> dg.AssetChecksDefinition:
+def _parity(project: Project) -> dg.AssetChecksDefinition:
+    groups = list(project.features.values())
+    populations = {product.population.table for product in project.products.values()}
+
     @dg.asset_check(
         asset=online_store_key(),
         name=PARITY,
+        additional_deps=[curated_key(table) for table in sorted(populations)],
         blocking=True,
-        description="Some entities' values are the same, to the last bit, in history, online and by micro-batches.",
+        description="Values are the same, to the last bit, in history, online and by micro-batches for some entities, "
+        "and request features row by row and for a whole frame of rows.",
     )
     def parity(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
         return parity_check(compare_paths(groups, platform))

@@ -87,19 +87,19 @@ def regression_metrics(labels: Array, scores: Scores) -> dict[str, float]:
         "r2": 1 - float(np.sum(errors**2)) / spread if spread else float("nan"),
         "rows": float(len(labels)),
     }
-    if scores.lower is None or scores.upper is None:
+    if scores.interval is None:
         return found
+    lower, upper = scores.interval
     return found | {
-        "coverage": float(is_covered(labels, scores).mean()),
-        "interval_width": float((scores.upper - scores.lower).mean()),
+        "coverage": float(is_covered(labels, scores.interval).mean()),
+        "interval_width": float((upper - lower).mean()),
     }
 
 
-def is_covered(labels: Array, scores: Scores) -> NDArray[np.bool_]:
-    """Whether each label lies within its interval, ends included."""
-    assert scores.lower is not None  # noqa: S101 - callers ask where there is an interval
-    assert scores.upper is not None  # noqa: S101
-    return (scores.lower <= labels) & (labels <= scores.upper)
+def is_covered(labels: Array, interval: tuple[Array, Array]) -> NDArray[np.bool_]:
+    """Whether each label lies between the interval's lower and upper end, ends included."""
+    lower, upper = interval
+    return (lower <= labels) & (labels <= upper)
 
 
 def query_ndcg(queries: pl.Series, grades: Array, scores: Array, k: int) -> pl.DataFrame:

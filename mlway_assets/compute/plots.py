@@ -1,10 +1,13 @@
 """Pictures of a candidate on the test part: those of its task, and feature importance."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
+from configs.tasks import Task
 from mlway_assets.compute.evaluation import Array, calibration_bins, is_covered, query_ndcg
 from mlway_assets.compute.measurement import Measured
 from mlway_assets.compute.training import Candidate
@@ -22,15 +25,24 @@ def candidate_plots(candidate: Candidate) -> dict[str, "Figure"]:
     """File name to figure, of the test part."""
     from matplotlib.figure import Figure
 
-    test, task = candidate.test, candidate.contract.task
-    drawings = {"binary": _BINARY, "regression": _REGRESSION, "ranking": _RANKING}[task]
-    if task == "regression" and test.scores.lower is None:
-        drawings = {"predicted_and_actual": _predicted_and_actual}
-    figures = {name: Figure(figsize=(5, 4), layout="constrained") for name in (*drawings, "importance")}
+    drawings = _drawings(candidate.contract.task, candidate.test)
+    drawings["importance"] = partial(_importance, importance=candidate.importance)
+    figures = {name: Figure(figsize=(5, 4), layout="constrained") for name in drawings}
     for name, draw in drawings.items():
-        draw(figures[name].subplots(), test)
-    _importance(figures["importance"].subplots(), candidate.importance)
+        draw(figures[name].subplots())
     return figures
+
+
+def _drawings(task: Task, test: Measured) -> "dict[str, Callable[[Axes], None]]":
+    """What is drawn of the scores of this task."""
+    if task == "binary":
+        return {name: partial(draw, test=test) for name, draw in _BINARY.items()}
+    if test.queries is not None:
+        return {name: partial(draw, test=test, queries=test.queries) for name, draw in _RANKING.items()}
+    drawings: dict[str, Callable[[Axes], None]] = {"predicted_and_actual": partial(_predicted_and_actual, test=test)}
+    if test.scores.interval is not None:
+        drawings["interval_coverage"] = partial(_interval_coverage, test=test, interval=test.scores.interval)
+    return drawings
 
 
 def _roc(axes: "Axes", test: Measured) -> None:
@@ -75,9 +87,9 @@ def _predicted_and_actual(axes: "Axes", test: Measured) -> None:
     axes.grid(alpha=0.3)
 
 
-def _interval_coverage(axes: "Axes", test: Measured) -> None:
+def _interval_coverage(axes: "Axes", test: Measured, interval: tuple[Array, Array]) -> None:
     """The share of actual values within their interval, over twentieths of the rows by score."""
-    covered = is_covered(test.targets, test.scores)
+    covered = is_covered(test.targets, interval)
     parts = _parts_by_score(test)
     middle = [float(test.scores.score[part].mean()) for part in parts]
     axes.axhline(float(covered.mean()), linestyle="--", color="grey", label="all rows")
@@ -92,8 +104,9 @@ def _parts_by_score(test: Measured, parts: int = 20) -> list[np.ndarray]:
     return [part for part in np.array_split(order, parts) if len(part)]
 
 
-def _ndcg_by_query_size(axes: "Axes", test: Measured) -> None:
-    found = _with_random_order(test).group_by(pl.col("rows").clip(upper_bound=MOST_ROWS_IN_A_QUERY)).mean().sort("rows")
+def _ndcg_by_query_size(axes: "Axes", test: Measured, queries: pl.Series) -> None:
+    both = _with_random_order(test, queries)
+    found = both.group_by(pl.col("rows").clip(upper_bound=MOST_ROWS_IN_A_QUERY)).mean().sort("rows")
     axes.plot(found["rows"], found["ndcg_random"], marker=".", color="grey", linestyle="--", label="random order")
     axes.plot(found["rows"], found["ndcg"], marker="o", label="model")
     axes.set(xlabel=f"Rows in the query ({MOST_ROWS_IN_A_QUERY} and more as one)", ylabel="Mean NDCG", ylim=(0, 1.01))
@@ -101,17 +114,16 @@ def _ndcg_by_query_size(axes: "Axes", test: Measured) -> None:
     axes.grid(alpha=0.3)
 
 
-def _with_random_order(test: Measured) -> pl.DataFrame:
-    assert test.queries is not None  # noqa: S101 - a ranking's always are there
+def _with_random_order(test: Measured, queries: pl.Series) -> pl.DataFrame:
     k = MOST_ROWS_IN_A_QUERY
-    found = query_ndcg(test.queries, test.targets, test.scores.score, k)
-    random = query_ndcg(test.queries, test.targets, np.zeros(len(test.targets)), k)
+    found = query_ndcg(queries, test.targets, test.scores.score, k)
+    random = query_ndcg(queries, test.targets, np.zeros(len(test.targets)), k)
     return found.join(random.drop("rows"), on="query", suffix="_random").drop("query")
 
 
-def _grade_by_position(axes: "Axes", test: Measured) -> None:
+def _grade_by_position(axes: "Axes", test: Measured, queries: pl.Series) -> None:
     """The mean grade at each position of the order that the scores give."""
-    rows = pl.DataFrame({"query": test.queries, "grade": test.targets, "score": test.scores.score})
+    rows = pl.DataFrame({"query": queries, "grade": test.targets, "score": test.scores.score})
     ranked = rows.with_columns(pl.col("score").rank("ordinal", descending=True).over("query").alias("position"))
     found = (
         ranked.filter(pl.col("position") <= MOST_ROWS_IN_A_QUERY).group_by("position").agg(pl.col("grade").mean())
@@ -129,5 +141,4 @@ def _importance(axes: "Axes", importance: dict[str, float]) -> None:
 
 
 _BINARY = {"roc": _roc, "precision_recall": _precision_recall, "calibration": _calibration}
-_REGRESSION = {"predicted_and_actual": _predicted_and_actual, "interval_coverage": _interval_coverage}
 _RANKING = {"ndcg_by_query_size": _ndcg_by_query_size, "grade_by_position": _grade_by_position}

@@ -1,6 +1,6 @@
 """The rows a product predicts or learns from, with the moment as of which their features are taken."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Literal
 
 import polars as pl
@@ -59,6 +59,18 @@ def asked_at(product: ModelProduct) -> pl.Expr:
     """
     event = pl.col(product.population.event_time)
     return (event if product.ranking is None else event.min().over(QUERY)) - product.population.horizon
+
+
+def query_over_days(product: ModelProduct, table: pl.LazyFrame) -> tuple[str, list[date]] | None:
+    """A query with rows of several days, and these days; None where there is none.
+
+    Such a query would be put in order in one way for training, and day by day, so in parts, by batch predictions.
+    """
+    if product.ranking is None:
+        return None
+    days = _with_moments(product, table).group_by(QUERY).agg(pl.col("event_day").unique().sort())
+    found = days.filter(pl.col("event_day").list.len() > 1).sort(QUERY).head(1).collect()
+    return found.row(0) if len(found) else None
 
 
 def _with_moments(product: ModelProduct, table: pl.LazyFrame) -> pl.LazyFrame:

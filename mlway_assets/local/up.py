@@ -241,12 +241,20 @@ def _ask(platform: Platform, product: ModelProduct, request: dict[str, Any]) -> 
 
 
 def _example(platform: Platform, product: ModelProduct) -> dict[str, Any]:
-    """The first row after now that a request could be about."""
+    """The first row half a day after now that a request could be about; where there is none, the newest of all.
+
+    Raises ServeError where no row has all of the request's fields.
+    """
     import polars as pl
 
     population = product.population
-    start = platform.clock.now() + timedelta(hours=12)
     time = pl.col(population.event_time)
-    rows = platform.lake.scan("curated", population.table).filter(time >= start).sort(time).select(*population.request)
-    first = rows.drop_nulls().first().collect().to_dicts()[0]
-    return {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in first.items()}
+    rows = platform.lake.scan("curated", population.table).sort(time).select(*population.request).drop_nulls()
+    to_come = rows.filter(time >= platform.clock.now() + timedelta(hours=12)).head(1)
+    found = [*to_come.collect().to_dicts(), *rows.tail(1).collect().to_dicts()]
+    if not found:
+        raise ServeError(
+            f"No row of curated/{population.table} has all that a request to {product.name} carries: "
+            f"{', '.join(population.request)}.\nHint: look into `population` in products/{product.name}.yaml."
+        )
+    return {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in found[0].items()}

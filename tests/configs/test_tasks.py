@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,28 @@ WRONG: dict[str, tuple[str, Callable[[Content], object], str, str]] = {
         "ranking.relevance",
         "flight is not among the columns label",
     ),
+    "queries of one hour of every day": (
+        "flight_ranking",
+        lambda product: product["ranking"].update(groups=["date_part('hour', scheduled_departure)"]),
+        "ranking.groups",
+        "make one query of rows of several days",
+    ),
+    "one query": (
+        "flight_ranking",
+        lambda product: product["ranking"].update(groups=["1"]),
+        "ranking.groups",
+        "add 'event_day'",
+    ),
+    "queries of a table without days": (
+        "flight_ranking",
+        lambda product: (
+            product["population"].update(table="dim_airport"),
+            product["label"].update(expression="1"),
+            product["ranking"].update(groups=["1"]),
+        ),
+        "population.table",
+        "has no 'event_day'",
+    ),
 }
 
 
@@ -171,6 +194,18 @@ def test_a_file_that_contradicts_its_task_is_refused_with_field_and_remedy(case:
 def load_and_check(folder: Path) -> None:
     project = load_project(folder)
     check_declarations(project, curated_tables(project))
+
+
+@pytest.mark.parametrize(
+    "groups", [["event_day"], ["scheduled_departure"], ["dest"], ["CAST(scheduled_departure AS DATE)", "dest"]]
+)
+def test_queries_that_may_keep_to_their_days_are_left_to_the_training_set(groups: list[str]) -> None:
+    project = load_project()
+    product = project.products["flight_ranking"]
+    assert product.ranking is not None
+    ranking = product.ranking.model_copy(update={"groups": tuple(groups)})
+    products = {product.name: product.model_copy(update={"ranking": ranking})}
+    check_declarations(replace(project, products=products), curated_tables(project))
 
 
 def test_a_gate_says_its_limit_and_its_metric_with_k() -> None:

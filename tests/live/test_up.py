@@ -18,8 +18,10 @@ from protocol_clients import scores_by_protocol
 
 from configs.environments import Ports
 from configs.load import load_environment, load_project
+from configs.products import Endpoint
 from mlway_assets.local.process_manager import wait_until
 from mlway_assets.resources import Platform
+from serving.scoring import MOST_SINGLE_ROWS
 
 MLWAY = str(Path(sys.executable).parent / "mlway")
 PRODUCT = "flight_delay"
@@ -65,12 +67,6 @@ class Live:
         method = "POST" if content else "GET"
         return httpx.request(method, self.endpoint_of(product) + path, headers=headers, timeout=30, **content)
 
-    def predict(self, rows: pl.DataFrame, product: str = PRODUCT) -> list[float]:
-        instances = [row | {"scheduled_departure": row["scheduled_departure"].isoformat()} for row in rows.to_dicts()]
-        response = self.ask("/predict", product, json={"instances": instances})
-        assert response.status_code == 200, response.text
-        return [prediction["score"] for prediction in response.json()["predictions"]]
-
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
@@ -112,28 +108,42 @@ def test_every_model_reaches_its_quality_line_and_answers(live: Live) -> None:
     assert {service["state"] for service in status["services"].values()} == {"running"}
 
 
-@pytest.mark.parametrize("name", PRODUCTS)
-def test_a_thousand_flights_score_over_http_as_in_the_batch_to_the_last_bit(name: str, live: Live) -> None:
-    done = live.run("materialize", "predict", "--product", name, "--from", "2013-10-01", "--to", "2013-10-02")
+@pytest.fixture(scope="module")
+def batch(live: Live) -> dict[str, pl.DataFrame]:
+    """Each product's batch predictions of days that are still to come: their features are as of now."""
+    done = live.run("materialize", "predict", "--from", "2013-10-01", "--to", "2013-10-11")
     assert done.returncode == 0, done.stderr
-    product = live.platform().project.products[name]
-    batch = live.platform().lake.scan("predictions", name).collect().sample(1000, seed=7)
-    assert batch["event_timestamp"].n_unique() == 1
-    scores: list[float] = []
-    for part in batch.select(*product.population.request).iter_slices(40):
-        scores += live.predict(part, name)
-    assert scores == batch["score"].to_list()
+    return {name: live.platform().lake.scan("predictions", name).collect() for name in PRODUCTS}
 
 
-@pytest.mark.parametrize("name", PRODUCTS)
-def test_every_protocol_gives_the_bits_of_predict(name: str, live: Live) -> None:
-    product = live.platform().project.products[name]
-    rows = live.platform().lake.scan("predictions", name).select(*product.population.request).collect().head(500)
-    columns = rows.with_columns(pl.col(pl.Datetime).dt.to_string("iso:strict")).to_dict(as_series=False)
-    key = (live.state / "keys" / "local").read_text().strip()
-    scores = scores_by_protocol(product, columns, key, serve=PORTS["serve"], grpc_port=PORTS["grpc"])
-    assert len(set(scores["predict"])) > 50
-    assert all(found == scores["predict"] for found in scores.values())
+@pytest.mark.parametrize(("name", "count"), [(PRODUCT, 10_000), ("arrival_delay", 2_000), ("flight_ranking", 2_000)])
+def test_ten_thousand_flights_score_by_every_protocol_as_in_the_batch_to_the_last_bit(
+    name: str, count: int, live: Live, batch: dict[str, pl.DataFrame]
+) -> None:
+    product, key = live.platform().project.products[name], (live.state / "keys" / "local").read_text().strip()
+    rows = batch[name].sample(count, seed=7)
+    assert rows["event_timestamp"].n_unique() == 1
+    assert rows["score"].n_unique() > 50
+    fields = rows.select(*product.population.request).with_columns(pl.col(pl.Datetime).dt.to_string("iso:strict"))
+    scores: dict[str, list[float]] = {}
+    for part in _parts(fields):
+        columns = part.to_dict(as_series=False)
+        for protocol, found in scores_by_protocol(
+            product, columns, key, serve=PORTS["serve"], grpc_port=PORTS["grpc"]
+        ).items():
+            scores.setdefault(protocol, []).extend(found)
+    assert scores.keys() == {"predict", "v1", "v2", "grpc", "grpc raw"}
+    for protocol, found in scores.items():
+        assert found == rows["score"].to_list(), protocol
+
+
+def _parts(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """The rows as requests carry them: a few small ones, which are scored by another call, then as many as may be."""
+    start = 0
+    for size in (1, MOST_SINGLE_ROWS, MOST_SINGLE_ROWS + 1, 100):
+        yield rows[start : start + size]
+        start += size
+    yield from rows[start:].iter_slices(Endpoint().max_instances)
 
 
 def test_an_unknown_aircraft_gets_an_answer_that_names_what_is_missing(live: Live) -> None:

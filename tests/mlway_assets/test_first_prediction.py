@@ -2,17 +2,20 @@
 
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
-from configs.environments import Ports
+from configs.environments import Ports, ReplayClock
 from configs.load import load_environment, load_project
 from mlway_assets.local.local_key import local_key
-from mlway_assets.local.up import _ask
+from mlway_assets.local.up import _ask, _example
 from mlway_assets.resources import Platform
+from serving.deploy import ServeError
 
 
 class Endpoint:
@@ -60,6 +63,35 @@ def test_it_asks_again_while_replicas_do_not_know_the_key(endpoint: Endpoint, pl
     endpoint.statuses = [401, 401, 200]
     assert _ask(platform, platform.project.products["flight_delay"], {}).status_code == 200
     assert endpoint.keys == [f"Bearer {local_key(platform.environment)}"] * 3
+
+
+def flights(*days: int, tailnum: str | None = "N1") -> pl.DataFrame:
+    """A flight at noon of each of these days of October."""
+    departures = [datetime(2013, 10, day, 12, tzinfo=UTC) for day in days]
+    columns = {"carrier": "B6", "flight": 1, "origin": "JFK", "dest": "BOS", "tailnum": tailnum}
+    rows = [columns | {"scheduled_departure": at, "flight": at.day} for at in departures]
+    return pl.DataFrame(rows, schema_overrides={"tailnum": pl.String, "scheduled_departure": pl.Datetime("us", "UTC")})
+
+
+@pytest.mark.parametrize(
+    ("days", "asked"), [((1, 2, 3), 2), ((3, 1), 3), ((1,), 1)], ids=["to come", "in any order", "only past ones"]
+)
+def test_the_first_prediction_is_about_what_comes_half_a_day_later_or_else_the_newest(
+    days: tuple[int, ...], asked: int, platform: Platform
+) -> None:
+    noon = ReplayClock(kind="replay", at=datetime(2013, 10, 1, 12, tzinfo=UTC))
+    platform = Platform(platform.project, platform.environment.model_copy(update={"clock": noon}))
+    platform.lake.replace("curated", "fact_flights", pl.concat([flights(*days), flights(2, tailnum=None)]))
+    assert _example(platform, platform.project.products["flight_delay"]) == {
+        "carrier": "B6", "flight": asked, "origin": "JFK", "dest": "BOS", "tailnum": "N1",
+        "scheduled_departure": f"2013-10-0{asked}T12:00:00+00:00",
+    }  # fmt: skip
+
+
+def test_a_population_without_a_whole_request_is_named(platform: Platform) -> None:
+    platform.lake.replace("curated", "fact_flights", flights(1, 2, tailnum=None))
+    with pytest.raises(ServeError, match=r"No row of curated/fact_flights has all .*tailnum.*\nHint: .*flight_delay"):
+        _example(platform, platform.project.products["flight_delay"])
 
 
 @pytest.mark.parametrize("status", [403, 422, 503])

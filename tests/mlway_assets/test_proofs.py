@@ -1,7 +1,10 @@
 """The checks that prove parity and the absence of leaks: they pass on the platform, and find each seeded fault."""
 
+import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +15,13 @@ from tests_support import copy_of_state
 import feature_repo.online_writing
 import feature_repo.opened_views
 import feature_repo.point_in_time
+import feature_repo.request_rows
 import feature_repo.windows
 import serving.online_views
 from configs.features import RequestFeatures, TableFeatures, WindowedFeatures
 from feature_repo.aggregations import feature_values
 from feature_repo.point_in_time import View, point_in_time_join
+from feature_repo.scalar_expressions import Evaluate, Values
 from feature_repo.store import materialize_group, open_store
 from mlway_assets.checks import no_leak_check, online_skew_check, parity_check
 from mlway_assets.compute.bits import same_bits
@@ -47,10 +52,10 @@ def materialize(platform: Platform, *names: str) -> None:
 
 
 def test_every_way_gives_the_same_bits(built_platform: Platform) -> None:
-    report = compare_paths(table_groups(built_platform), built_platform)
+    report = compare_paths(list(built_platform.project.features.values()), built_platform)
     result = parity_check(report)
     assert result.passed, result.description
-    assert report.compared.keys() == {"online", "ttl edge", "micro-batches"}
+    assert report.compared.keys() == {"online", "ttl edge", "micro-batches", "request rows"}
     assert min(report.compared.values()) > 100
 
 
@@ -180,6 +185,58 @@ def test_a_join_that_sees_the_future_is_found(built_platform: Platform, monkeypa
     monkeypatch.setattr("feature_repo.slices.point_in_time_join", early)
     report = find_leaks(built_platform.project.products[PRODUCT], built_platform)
     assert report.leaking
+
+
+def one_ulp_off(evaluate: Evaluate, values: Values) -> Any:
+    value = evaluate(values)
+    return math.nextafter(value, math.inf) if isinstance(value, float) else value
+
+
+def nulls_become_zero(evaluate: Evaluate, values: Values) -> Any:
+    value = evaluate(values)
+    return 0 if value is None else value
+
+
+def whole_numbers_become_real(evaluate: Evaluate, values: Values) -> Any:
+    value = evaluate(values)
+    return float(value) if type(value) is int else value
+
+
+@pytest.mark.parametrize(
+    ("fault", "feature"),
+    [
+        (one_ulp_off, "turnaround_slack_minutes"),
+        (nulls_become_zero, "aircraft_age_years"),
+        (nulls_become_zero, "carrier_code"),
+        (whole_numbers_become_real, "departure_minute_of_day"),
+    ],
+)
+def test_a_request_feature_that_a_row_gets_otherwise_than_a_frame_is_found(
+    fault: Callable[[Evaluate, Values], Any], feature: str, built_platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = feature_repo.request_rows._compile
+
+    def faulty(group: RequestFeatures, kinds: Any) -> dict[str, Evaluate] | None:
+        compiled = honest(group, kinds)
+        assert compiled is not None
+        return compiled | {feature: partial(fault, compiled[feature])}
+
+    monkeypatch.setattr(feature_repo.request_rows, "_compile", faulty)
+    report = compare_paths([built_platform.project.features["departure_request"]], built_platform)
+    assert {(found.path, found.feature) for found in report.differences} == {("request rows", feature)}
+    assert not parity_check(report).passed
+
+
+def test_request_features_are_held_together_once_for_each_population(built_platform: Platform) -> None:
+    products = dict(built_platform.project.products)
+    group = built_platform.project.features["departure_request"]
+    shared = compare_paths([group], built_platform).compared["request rows"]
+    other = products["flight_delay"].population.model_copy(update={"horizon": timedelta(hours=3)})
+    products["arrival_delay"] = products["arrival_delay"].model_copy(update={"population": other})
+    platform = Platform(replace(built_platform.project, products=products), built_platform.environment)
+    assert compare_paths([group], platform).compared["request rows"] == 2 * shared
+    unused = Platform(replace(built_platform.project, products={}), built_platform.environment)
+    assert compare_paths([group], unused).compared["request rows"] == 0
 
 
 def test_bits_tell_what_equality_does_not() -> None:

@@ -90,6 +90,15 @@ def test_the_record_is_of_what_the_table_holds(built_platform: Platform) -> None
     assert "departure_request:aircraft_age_years" in found.record.features
 
 
+def test_a_query_that_reaches_over_days_is_refused_with_its_rows_days(built_platform: Platform) -> None:
+    product = built_platform.project.products["flight_ranking"]
+    assert product.ranking is not None
+    ranking = product.ranking.model_copy(update={"groups": ("dest", "date_part('hour', scheduled_departure) // 6")})
+    with pytest.raises(TrainingSetError, match=r"from 2013-01-01 to 2013-02-12: .*\n.*add `event_day`") as error:
+        build_training_set(product.model_copy(update={"ranking": ranking}), built_platform)
+    assert "flight_ranking" in str(error.value)
+
+
 def test_the_run_in_mlflow_names_the_hash_of_its_training_set(built_platform: Platform) -> None:
     champion = built_platform.registry.require_champion(PRODUCT)
     tags = built_platform.registry.client.get_run(champion.run_id).data.tags

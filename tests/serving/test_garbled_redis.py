@@ -12,49 +12,63 @@ from servers import RedisServer
 
 from feature_repo.online_layout import EntityKeys, redis_key, redis_timestamp_field
 from feature_repo.online_writing import push_values
-from serving.online_features import OnlineStoreError
+from serving.online_features import OnlineFeatures, OnlineStoreError
 
 TIMESTAMP = redis_timestamp_field("car_state")
 
 
-@pytest.mark.parametrize("count", [1, 3])
+@pytest.fixture(params=[1, 3], ids=["one car", "three cars"])
+def plates(request: pytest.FixtureRequest) -> list[str]:
+    """The cars whose state is read: the first one's is garbled."""
+    return ["A1", "B2", "C3"][: request.param]
+
+
+@pytest.fixture
+def reader(redis_server: RedisServer, tmp_path: Path, plates: list[str]) -> OnlineFeatures:
+    """A reader of a store that holds every car's state."""
+    redis_server.flush()
+    online = OnlineStoreUnderTest(tmp_path, {"kind": "redis", "host": "127.0.0.1", "port": redis_server.port})
+    push_values(online.writer, STATE, frame(STATE, *([plate, NOON, 0.5, 7, "Ann", True] for plate in plates)))
+    return online.reader(STATE)
+
+
+@pytest.fixture
+def garble(redis_server: RedisServer, reader: OnlineFeatures) -> Callable[[Callable[[bytes], bytes]], None]:
+    """Changes what stands at the first car's moment."""
+
+    def change(changed: Callable[[bytes], bytes]) -> None:
+        [key] = EntityKeys(STATE.join_keys).encode({"plate": ["A1"]})
+        assert key is not None
+        with redis.Redis(port=redis_server.port) as client:
+            client.hset(redis_key(key), TIMESTAMP, changed(client.hget(redis_key(key), TIMESTAMP)))
+
+    return change
+
+
 @pytest.mark.parametrize(
-    "garble", [lambda message: message[-53:], lambda message: message.replace(b"Ann", b"\xff\xfe!")]
+    "change", [lambda message: message[-53:], lambda message: message.replace(b"Ann", b"\xff\xfe!")]
 )
 def test_bytes_that_are_no_value_are_an_error_that_says_what_to_do(
-    redis_server: RedisServer, tmp_path: Path, garble: Callable[[bytes], bytes], count: int
+    reader: OnlineFeatures,
+    garble: Callable[[Callable[[bytes], bytes]], None],
+    plates: list[str],
+    change: Callable[[bytes], bytes],
 ) -> None:
-    redis_server.flush()
-    online = OnlineStoreUnderTest(tmp_path, {"kind": "redis", "host": "127.0.0.1", "port": redis_server.port})
-    plates = ["A1", "B2", "C3"][:count]
-    push_values(online.writer, STATE, frame(STATE, *([plate, NOON, 0.5, 7, "Ann", True] for plate in plates)))
-    [key] = EntityKeys(STATE.join_keys).encode({"plate": ["A1"]})
-    assert key is not None
-    with redis.Redis(port=redis_server.port) as client:
-        message = client.hget(redis_key(key), TIMESTAMP)
-        client.hset(redis_key(key), TIMESTAMP, garble(message))
-    reader = online.reader(STATE)
+    garble(change)
     with pytest.raises(OnlineStoreError, match="mlway materialize"):
         reader.read({"plate": plates}, NOON)
-    if count > 1:
-        assert reader.read({"plate": plates[1:]}, NOON).values["kilometres"] == [7, 7]
+    others = plates[1:]
+    if others:
+        assert reader.read({"plate": others}, NOON).values["kilometres"] == [7] * len(others)
 
 
-@pytest.mark.parametrize("count", [1, 3])
 def test_a_moment_that_another_writer_left_has_no_values_of_ours(
-    redis_server: RedisServer, tmp_path: Path, count: int
+    reader: OnlineFeatures, garble: Callable[[Callable[[bytes], bytes]], None], plates: list[str]
 ) -> None:
-    redis_server.flush()
-    online = OnlineStoreUnderTest(tmp_path, {"kind": "redis", "host": "127.0.0.1", "port": redis_server.port})
-    plates = ["A1", "B2", "C3"][:count]
-    push_values(online.writer, STATE, frame(STATE, *([plate, NOON, 0.5, 7, "Ann", True] for plate in plates)))
-    [key] = EntityKeys(STATE.join_keys).encode({"plate": ["A1"]})
-    assert key is not None
-    with redis.Redis(port=redis_server.port) as client:
-        client.hset(redis_key(key), TIMESTAMP, b"\x08\x81\x01")
-    read = online.reader(STATE).read({"plate": plates}, NOON)
-    assert read.values["kilometres"] == [None, 7, 7][:count]
-    assert read.missing == [["car_state"], [], []][:count]
+    garble(lambda _: b"\x08\x81\x01")
+    read = reader.read({"plate": plates}, NOON)
+    assert read.values["kilometres"] == [None, 7, 7][: len(plates)]
+    assert read.missing == [["car_state"], [], []][: len(plates)]
 
 
 def test_a_server_that_is_no_redis_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
