@@ -7,7 +7,7 @@ BIN := .venv/bin
 export DO_NOT_TRACK := 1
 export OMP_WAIT_POLICY := passive
 
-.PHONY: setup up down test check format bench bench-graph bench-up bench-pit bench-online-read bench-serve faults lock proto clean help
+.PHONY: setup up down test check format bench bench-graph bench-up bench-pit bench-online-read bench-serve bench-autoscaling faults lock proto clean help
 
 setup: .venv/.ready ## Make .venv with everything, from the lock
 
@@ -59,6 +59,9 @@ proto: setup ## Compile serving/proto
 
 bench-serve: setup ## The endpoint against a hand-written service and a no-op
 	@$(BIN)/python benchmarks/serve.py
+
+bench-autoscaling: setup ## Replicas that grow and shrink with load, with a picture
+	@$(BIN)/python benchmarks/autoscaling.py
 
 faults: setup ## What load sees while replicas, HAProxy and the controller are killed, and of twice what they can do
 	@$(BIN)/python benchmarks/faults.py

@@ -122,9 +122,26 @@ class Ports(Frozen):
 
 
 class RayCluster(Frozen):
-    """The one-machine Ray cluster that serves."""
+    """The Ray cluster that serves: on this machine alone unless said otherwise."""
 
     object_store_megabytes: int = 100
+    host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="Where endpoints and replicas listen, on every node. Replicas on other machines are reached at "
+        "0.0.0.0 only: requests ask for a key, but come without TLS.",
+    )
+    ingress: Literal["head_node", "every_node"] = Field(
+        default="head_node", description="Which nodes take requests: put a load balancer before `every_node`."
+    )
+    dashboard: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^/]+$",
+        description="Address of the head node's dashboard, such as http://ray-head:8265; by default on this machine.",
+    )
+    token_secret: SecretName | None = Field(
+        default=None, description="The secret with the cluster's token; by default a file that `mlway up` makes."
+    )
 
 
 class Promotion(Frozen):
@@ -253,6 +270,11 @@ class Environment(Frozen):
     def access_database(self) -> str:
         """Address of the store of API keys, also where the file leaves it out."""
         return self.access.database.replace("{state}", str(self.state))
+
+    @property
+    def dashboard_address(self) -> str:
+        """Where Ray's REST API is."""
+        return self.ray.dashboard or f"http://127.0.0.1:{self.ports.ray_dashboard}"
 
     @property
     def decisions_folder(self) -> Path:

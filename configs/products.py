@@ -104,7 +104,16 @@ class Endpoint(Frozen):
     )
     min_replicas: int = Field(default=1, ge=1)
     max_replicas: int = Field(default=2, ge=1)
+    max_replicas_per_node: int | None = Field(
+        default=None, ge=1, le=100, description="So many on one node, so that the loss of a node leaves others; any."
+    )
     target_ongoing_requests: int = Field(default=8, ge=1, description="Requests in flight per replica to aim at.")
+    upscale_delay_seconds: float = Field(
+        default=5, ge=0, description="How long more replicas must be needed before they are started."
+    )
+    downscale_delay_seconds: float = Field(
+        default=60, ge=0, description="How long fewer replicas must be enough before one is stopped."
+    )
     max_ongoing_requests: int = Field(default=32, ge=1)
     max_queued_requests: int = Field(default=256, ge=1)
     max_instances: int = Field(default=1000, ge=1, description="Most instances in one request.")
@@ -118,6 +127,12 @@ class Endpoint(Frozen):
         description="While the online store does not answer. refuse: 503. answer: from the request alone, marked "
         "`degraded`.",
     )
+
+    @model_validator(mode="after")
+    def _may_have_as_many_as_it_must(self) -> "Endpoint":
+        if self.min_replicas > self.max_replicas:
+            raise ValueError("`min_replicas` must not be more than `max_replicas`")
+        return self
 
 
 _ORDERED = ("int64", "float64", "timestamp")

@@ -23,6 +23,7 @@ from configs.load import load_environment
 from mlway_assets.access_commands import key
 from mlway_assets.catalogue_commands import features, rebuild_training_set, training_sets
 from mlway_assets.decision_commands import explain_decision, verify_log
+from mlway_assets.serve_commands import node, serve_config
 from mlway_assets.terminal import EnvironmentOption, console, errors
 from mlway_assets.terminal import choose as _choose
 from mlway_assets.terminal import clear_errors as _clear_errors
@@ -147,7 +148,7 @@ def materialize(
         console.print(f"Done in {seconds:.1f} s.")
 
 
-for _command in (features, training_sets, rebuild_training_set, verify_log, explain_decision):
+for _command in (features, training_sets, rebuild_training_set, verify_log, explain_decision, serve_config, node):
     app.command()(_command)
 app.add_typer(key, name="key")
 

@@ -25,6 +25,12 @@ def open_serve_api(platform: Platform) -> ServeApi:
     return ServeApi(platform.environment, local_paths(platform.environment).ray_token)
 
 
+def declaration(platform: Platform, desired: Versions, code: str) -> dict[str, Any]:
+    """All that Serve is told. Replicas look for the environment by the name that it was chosen by here."""
+    name = os.environ.get("MLWAY_ENVIRONMENT") or platform.environment.name
+    return serve_config(platform.project, platform.environment, name, desired, code)
+
+
 def roll_out_code(platform: Platform, api: ServeApi, desired: Versions) -> None:
     """Declare `desired` with the code and configuration as they lie on disk. Raises ServeError.
 
@@ -50,8 +56,7 @@ def roll_out_versions(platform: Platform, api: ServeApi, desired: Versions) -> l
 
 
 def _declare(platform: Platform, api: ServeApi, desired: Versions, code: str) -> None:
-    name = os.environ.get("MLWAY_ENVIRONMENT") or platform.environment.name
-    api.declare(serve_config(platform.project, platform.environment, name, desired, code))
+    api.declare(declaration(platform, desired, code))
 
 
 def _declarations(api: ServeApi) -> dict[str, dict[str, Any]]:

@@ -289,22 +289,6 @@ def _json(content: dict[str, Any]) -> Response:
 
 
 def build(args: AppArgs) -> serve.Application:
-    """The application of one product; its replicas autoscale within the limits of the product's file."""
-    endpoint = load_project().products[args.product].endpoint
-    deployment: Any = serve.deployment(
-        ProductEndpoint,
-        name=args.product,
-        max_ongoing_requests=endpoint.max_ongoing_requests,
-        max_queued_requests=endpoint.max_queued_requests,
-        autoscaling_config={
-            "min_replicas": endpoint.min_replicas,
-            "max_replicas": endpoint.max_replicas,
-            "target_ongoing_requests": endpoint.target_ongoing_requests,
-            "downscale_delay_s": 60,
-        },
-        ray_actor_options={"num_cpus": endpoint.replica_cpus},
-        user_config={},
-        graceful_shutdown_timeout_s=10,
-        health_check_period_s=5,
-    )
+    """The application of one product. How its replicas run stands in the declaration: see deploy.py."""
+    deployment: Any = serve.deployment(ProductEndpoint, name=args.product)
     return cast(serve.Application, deployment.bind(args))

@@ -1,7 +1,8 @@
 """Declare to Ray Serve what should run, through its REST API: every product, and the version each answers with.
 
 The declaration is the whole state: an application that is left out would be deleted. A changed version is a
-`user_config`, which replicas take up in place.
+`user_config`, which replicas take up in place. It holds every setting of Serve that is not its default: the code that
+it names (`build` in app.py and gateway.py) binds a class and sets nothing.
 """
 
 import hashlib
@@ -15,11 +16,19 @@ import httpx
 from configs.environments import Environment
 from configs.errors import MlwayError
 from configs.load import PROJECT_ROOT, Project, configs_folder
-from configs.products import ModelProduct
+from configs.products import Endpoint, ModelProduct
+from configs.secrets import resolve_secret
 
 REQUEST_TIMEOUT_SECONDS = 30
 GATEWAY = "mlway-gateway"
 """The application of the standard protocols. No product can be called so: a product's name has no hyphen."""
+GATEWAY_ENDPOINT = Endpoint(
+    replica_cpus=0.1, target_ongoing_requests=16, max_ongoing_requests=64, max_queued_requests=512
+)
+"""Its limits; of the rest of an endpoint's settings it has no use."""
+_PROXY_LOCATIONS = {"head_node": "HeadOnly", "every_node": "EveryNode"}
+_METRICS_SECONDS, _LOAD_SECONDS = 2, 10
+"""How often a replica tells its load, and over how long it is averaged: 10 and 30 by default, too slow for a burst."""
 _CODE_PACKAGES = ("configs", "feature_repo", "serving")
 
 
@@ -47,12 +56,14 @@ def serve_config(
     Ray tells code apart by an application's arguments only: with another `code`, new replicas replace the old.
     """
     return {
-        "proxy_location": "HeadOnly",
+        "proxy_location": _PROXY_LOCATIONS[environment.ray.ingress],
         "http_options": {
-            "host": "127.0.0.1",
+            "host": environment.ray.host,
             "port": environment.ports.serve,
             "request_timeout_s": REQUEST_TIMEOUT_SECONDS,
         },
+        # Replicas write a request log of their own (serving/logs.py), off the request's path.
+        "logging_config": {"encoding": "TEXT", "log_level": "INFO", "enable_access_log": False},
         "applications": [
             *(
                 {
@@ -71,15 +82,39 @@ def serve_config(
 
 def _gateway(code: str) -> dict[str, Any]:
     """Without products it would have nothing to offer."""
-    return {"name": GATEWAY, "route_prefix": "/", "import_path": "serving.gateway:build", "args": {"code": code}}
+    return {
+        "name": GATEWAY,
+        "route_prefix": "/",
+        "import_path": "serving.gateway:build",
+        "args": {"code": code},
+        "deployments": [{"name": GATEWAY, **_settings(GATEWAY_ENDPOINT)}],
+    }
 
 
 def _deployment(product: ModelProduct, served: ServedVersion | None) -> dict[str, Any]:
+    return {"name": product.name, "user_config": user_config(served), **_settings(product.endpoint)}
+
+
+def _settings(endpoint: Endpoint) -> dict[str, Any]:
+    per_node = endpoint.max_replicas_per_node
     return {
-        "name": product.name,
-        "user_config": user_config(served),
+        "autoscaling_config": {
+            "min_replicas": endpoint.min_replicas,
+            "max_replicas": endpoint.max_replicas,
+            "target_ongoing_requests": endpoint.target_ongoing_requests,
+            "upscale_delay_s": endpoint.upscale_delay_seconds,
+            "downscale_delay_s": endpoint.downscale_delay_seconds,
+            "metrics_interval_s": _METRICS_SECONDS,
+            "look_back_period_s": _LOAD_SECONDS,
+        },
+        "max_ongoing_requests": endpoint.max_ongoing_requests,
+        "max_queued_requests": endpoint.max_queued_requests,
+        "ray_actor_options": {"num_cpus": endpoint.replica_cpus},
+        **({} if per_node is None else {"max_replicas_per_node": per_node}),
+        # By default the old replicas of new code end before others are there.
         "max_surge_percent": 100,
-        "ray_actor_options": {"num_cpus": product.endpoint.replica_cpus},
+        "graceful_shutdown_timeout_s": 10,
+        "health_check_period_s": 5,
     }
 
 
@@ -103,7 +138,8 @@ class ServeApi:
     """Ray Serve's REST API on the cluster's dashboard."""
 
     def __init__(self, environment: Environment, token_file: Path) -> None:
-        self._address = f"http://127.0.0.1:{environment.ports.ray_dashboard}/api/serve/applications/"
+        self._address = f"{environment.dashboard_address}/api/serve/applications/"
+        self._token_secret = environment.ray.token_secret
         self._token_file = token_file
 
     def is_up(self) -> bool:
@@ -133,9 +169,13 @@ class ServeApi:
         return dict(response.json().get("applications", {})) if response.status_code == httpx.codes.OK else {}
 
     def _request(self, method: str, content: Mapping[str, Any] | None = None) -> httpx.Response:
-        token = self._token_file.read_text(encoding="utf-8").strip()
-        headers = {"Authorization": f"Bearer {token}"}
+        headers = {"Authorization": f"Bearer {self._token()}"}
         return httpx.request(method, self._address, json=content, headers=headers, timeout=60)
+
+    def _token(self) -> str:
+        if self._token_secret is not None:
+            return resolve_secret(self._token_secret)
+        return self._token_file.read_text(encoding="utf-8").strip()
 
 
 def failure(application: Mapping[str, Any]) -> str | None:

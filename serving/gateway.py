@@ -37,8 +37,6 @@ from serving.openapi import openapi_document
 from serving.problems import Problem
 
 CALL_SECONDS, BODY_SECONDS = 30, 10
-GATEWAY_CPUS = 0.1
-"""Cores that Ray sets aside for a replica; it may use more while others are idle."""
 _DOCS_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -209,23 +207,8 @@ class GatewayEndpoint:
 
 
 def build(args: GatewayArgs) -> serve.Application:
-    """The gateway's application."""
-    deployment: Any = serve.deployment(
-        GatewayEndpoint,
-        name=GATEWAY,
-        max_ongoing_requests=64,
-        max_queued_requests=512,
-        autoscaling_config={
-            "min_replicas": 1,
-            "max_replicas": 2,
-            "target_ongoing_requests": 16,
-            "downscale_delay_s": 60,
-        },
-        ray_actor_options={"num_cpus": GATEWAY_CPUS},
-        max_surge_percent=100,
-        graceful_shutdown_timeout_s=10,
-        health_check_period_s=5,
-    )
+    """The gateway's application. How its replicas run stands in the declaration: see deploy.py."""
+    deployment: Any = serve.deployment(GatewayEndpoint, name=GATEWAY)
     return cast(serve.Application, deployment.bind(args))
 
 

@@ -12,10 +12,12 @@ from pathlib import Path
 from configs.environments import Environment
 from configs.errors import MlwayError
 from configs.load import PROJECT_ROOT, configs_folder
+from configs.secrets import resolve_secret
 from mlway_assets.local.instance import dagster_variables
 from mlway_assets.local.paths import LocalPaths, local_paths
 
 MARK = "MLWAY_STATE_MARK"
+LOOPBACK = "127.0.0.1"
 RAY, GRPC, DAGSTER, DAEMON, MLFLOW = "ray", "grpc", "dagster", "dagster-daemon", "mlflow"
 
 
@@ -41,20 +43,11 @@ def build_services(environment: Environment, environment_name: str) -> list[Serv
     paths, ports = local_paths(environment), environment.ports
     programs = Path(sys.executable).parent
     workspace = ("-w", str(PROJECT_ROOT / "workspace.yaml"))
-    shared = {
-        "MLWAY_ENVIRONMENT": environment_name,
-        "MLWAY_STATE": str(environment.state),
-        "MLWAY_CONFIGS": str(configs_folder().resolve()),
-        "MLWAY_PORTS": ",".join(f"{name}={number}" for name, number in ports.model_dump().items()),
-        MARK: paths.mark,
-        "TZ": "UTC",
-        "PYTHONPATH": str(PROJECT_ROOT),
-        "OMP_WAIT_POLICY": "passive",
-    }
+    shared = _shared_variables(environment, environment_name)
     dagster = shared | dagster_variables(paths)
     return [
         # Serving takes longest to start and must answer first; what people look at follows once it does.
-        Service(RAY, _ray_command(environment, programs, paths), shared | ray_variables(environment, paths), True),
+        ray_node(environment, environment_name),
         Service(GRPC, (str(programs / "python"), "-m", "serving.grpc_server"), shared),
         Service(
             DAGSTER,
@@ -64,6 +57,31 @@ def build_services(environment: Environment, environment_name: str) -> list[Serv
         Service(DAEMON, (str(programs / "dagster-daemon"), "run", *workspace), dagster),
         Service(MLFLOW, _mlflow_command(environment, programs), shared | {"MLFLOW_DISABLE_TELEMETRY": "true"}),
     ]
+
+
+def ray_node(
+    environment: Environment, environment_name: str, address: str = LOOPBACK, join: str | None = None
+) -> Service:
+    """A node of the Ray cluster that serves: the head, or one that joins the head at `join`, HOST:PORT.
+
+    `address` is where other nodes reach this one; at 127.0.0.1 none does.
+    """
+    paths = local_paths(environment)
+    variables = _shared_variables(environment, environment_name) | _ray_variables(environment, paths, address)
+    return Service(RAY, _ray_command(environment, paths, address, join), variables, starts_at_once=True)
+
+
+def _shared_variables(environment: Environment, environment_name: str) -> dict[str, str]:
+    return {
+        "MLWAY_ENVIRONMENT": environment_name,
+        "MLWAY_STATE": str(environment.state),
+        "MLWAY_CONFIGS": str(configs_folder().resolve()),
+        "MLWAY_PORTS": ",".join(f"{name}={number}" for name, number in environment.ports.model_dump().items()),
+        MARK: local_paths(environment).mark,
+        "TZ": "UTC",
+        "PYTHONPATH": str(PROJECT_ROOT),
+        "OMP_WAIT_POLICY": "passive",
+    }
 
 
 def required_ports(environment: Environment) -> dict[str, int]:
@@ -93,13 +111,21 @@ def prepare(environment: Environment) -> None:
     (paths.state / "ray" / "ray_current_cluster").unlink(missing_ok=True)
     (paths.sockets / "h").mkdir(mode=0o700, exist_ok=True)
     _write_haproxy_wrapper(paths)
-    if not paths.ray_token.exists():
-        descriptor = os.open(paths.ray_token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(32))
+    secret = environment.ray.token_secret
+    if secret is not None:
+        _write_token(paths.ray_token, resolve_secret(secret))
+    elif not paths.ray_token.exists():
+        _write_token(paths.ray_token, secrets.token_hex(32))
 
 
-def ray_variables(environment: Environment, paths: LocalPaths) -> dict[str, str]:
+def _write_token(file: Path, token: str) -> None:
+    file.unlink(missing_ok=True)
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as output:
+        output.write(token)
+
+
+def _ray_variables(environment: Environment, paths: LocalPaths, address: str) -> dict[str, str]:
     """Ray's settings: HAProxy ingress, loopback, token, no telemetry, ports out of the way of a second cluster."""
     ports, haproxy = environment.ports, paths.sockets / "h"
     base = ports.ray_head
@@ -107,8 +133,8 @@ def ray_variables(environment: Environment, paths: LocalPaths) -> dict[str, str]
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(paths.ray_token),
         "RAY_USAGE_STATS_ENABLED": "0",
-        # Without this a loopback node address is replaced by the machine's outside one.
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        # Without "0", which lets no other node join, 127.0.0.1 is replaced by the machine's outside address.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0" if address == LOOPBACK else "1",
         # A node that is stopped has nowhere to drain to.
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
         # Ray's workers would give way to every other process of the machine (15, by default): replicas answer people.
@@ -171,29 +197,32 @@ def _escaped(text: str) -> str:
     return text.replace("%", "%%").replace('"', '\\"')
 
 
-def _ray_command(environment: Environment, programs: Path, paths: LocalPaths) -> tuple[str, ...]:
+def _ray_command(environment: Environment, paths: LocalPaths, address: str, join: str | None) -> tuple[str, ...]:
     base = environment.ports.ray_head
-    return (
-        str(programs / "ray"),
-        "start",
+    head = (
         "--head",
-        "--block",
-        "--node-ip-address=127.0.0.1",
         f"--port={base}",
         "--include-dashboard=true",
-        "--dashboard-host=127.0.0.1",
+        f"--dashboard-host={address}",
         f"--dashboard-port={environment.ports.ray_dashboard}",
+        f"--ray-client-server-port={base + 7}",
+        "--no-monitor",
+    )
+    return (
+        str(Path(sys.executable).parent / "ray"),
+        "start",
+        *(head if join is None else (f"--address={join}",)),
+        "--block",
+        f"--node-ip-address={address}",
         f"--dashboard-agent-listen-port={base + 1}",
         f"--dashboard-agent-grpc-port={base + 2}",
         f"--runtime-env-agent-port={base + 3}",
         f"--metrics-export-port={base + 4}",
         f"--object-manager-port={base + 5}",
         f"--node-manager-port={base + 6}",
-        f"--ray-client-server-port={base + 7}",
         f"--min-worker-port={base + 100}",
         f"--max-worker-port={base + 199}",
         "--include-log-monitor=false",
-        "--no-monitor",
         f"--temp-dir={paths.sockets / 'ray'}",
         f"--object-store-memory={environment.ray.object_store_megabytes * 1_000_000}",
         "--disable-usage-stats",
