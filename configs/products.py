@@ -105,8 +105,16 @@ class Endpoint(Frozen):
     min_replicas: int = Field(default=1, ge=1)
     max_replicas: int = Field(default=2, ge=1)
     target_ongoing_requests: int = Field(default=8, ge=1, description="Requests in flight per replica to aim at.")
-    max_ongoing_requests: int = Field(default=32, ge=1)
-    max_queued_requests: int = Field(default=256, ge=1)
+    max_ongoing_requests: int = Field(default=32, ge=1, description="Requests that a replica always takes at once.")
+    max_queued_requests: int = Field(
+        default=256, ge=1, description="How many more it takes while it can answer them in time; all others get 503."
+    )
+    deadline_seconds: float = Field(
+        default=1,
+        gt=0,
+        description="How long a request may wait for its turn. What would wait longer than half of it is refused at "
+        "once, what has waited longer is refused instead of computed.",
+    )
     max_instances: int = Field(default=1000, ge=1, description="Most instances in one request.")
     max_body_bytes: int = Field(default=1_000_000, ge=1, description="Longest body of a request.")
     body_seconds: float = Field(default=10, gt=0, description="How long a request's body may take to arrive.")
@@ -118,6 +126,11 @@ class Endpoint(Frozen):
         description="While the online store does not answer. refuse: 503. answer: from the request alone, marked "
         "`degraded`.",
     )
+
+    @property
+    def most_requests(self) -> int:
+        """Requests that a replica has in hand at most."""
+        return self.max_ongoing_requests + self.max_queued_requests
 
 
 _ORDERED = ("int64", "float64", "timestamp")

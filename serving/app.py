@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from configs.load import load_environment, load_project
 from serving.access import AccessError, Caller, build_access
-from serving.batching import MicroBatcher
+from serving.admission import Admission
 from serving.bodies import read_body
 from serving.decision_log import Decision, DecisionLogError, new_decision_id, open_decision_log
 from serving.messages import Question, RequestReader, predictions_body, ranking_body
@@ -60,7 +60,7 @@ class ProductEndpoint:
         self._readers: dict[str, Callable[[bytes], Question]] = {"predict": reader.read}
         if product.task == "ranking":
             self._readers["rank"] = reader.read_ranking
-        self._batcher = MicroBatcher(self._predict_all, row_count, product.endpoint.max_instances)
+        self._admission = Admission(self._predict_all, row_count, product.endpoint)
         self._access = build_access(environment)
         self._access.start()
         self._log = open_decision_log(
@@ -170,12 +170,14 @@ class ProductEndpoint:
         caller = self._admit(headers, PREDICT)
         asked.caller = f"{caller.kind}:{caller.id}"
         asked.passed("access")
-        question = self._readers[action](await read())
+        body = await read()
+        self._admission.check()
+        question = self._readers[action](body)
         if question.explain:
             self._admit(headers, EXPLAIN, cost=0)
         asked.passed("parse")
         try:
-            answer = await self._batcher.ask(question.rows)
+            answer = await self._admission.ask(question.rows)
         except OnlineStoreUnavailableError as error:
             raise _unavailable(str(error)) from error
         except OnlineStoreError as error:
@@ -294,8 +296,9 @@ def build(args: AppArgs) -> serve.Application:
     deployment: Any = serve.deployment(
         ProductEndpoint,
         name=args.product,
-        max_ongoing_requests=endpoint.max_ongoing_requests,
+        max_ongoing_requests=endpoint.most_requests,  # admission.py decides: nobody times what waits in Serve
         max_queued_requests=endpoint.max_queued_requests,
+        backpressure_config={"retry_after_s": 1},
         autoscaling_config={
             "min_replicas": endpoint.min_replicas,
             "max_replicas": endpoint.max_replicas,
