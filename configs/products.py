@@ -114,8 +114,16 @@ class Endpoint(Frozen):
     downscale_delay_seconds: float = Field(
         default=60, ge=0, description="How long fewer replicas must be enough before one is stopped."
     )
-    max_ongoing_requests: int = Field(default=32, ge=1)
-    max_queued_requests: int = Field(default=256, ge=1)
+    max_ongoing_requests: int = Field(default=32, ge=1, description="Requests that a replica always takes at once.")
+    max_queued_requests: int = Field(
+        default=256, ge=1, description="How many more it takes while it can answer them in time; all others get 503."
+    )
+    deadline_seconds: float = Field(
+        default=1,
+        gt=0,
+        description="How long a request may wait for its turn. What would wait longer than half of it is refused at "
+        "once, what has waited longer is refused instead of computed.",
+    )
     max_instances: int = Field(default=1000, ge=1, description="Most instances in one request.")
     max_body_bytes: int = Field(default=1_000_000, ge=1, description="Longest body of a request.")
     body_seconds: float = Field(default=10, gt=0, description="How long a request's body may take to arrive.")
@@ -133,6 +141,11 @@ class Endpoint(Frozen):
         if self.min_replicas > self.max_replicas:
             raise ValueError("`min_replicas` must not be more than `max_replicas`")
         return self
+
+    @property
+    def most_requests(self) -> int:
+        """Requests that a replica has in hand at most."""
+        return self.max_ongoing_requests + self.max_queued_requests
 
 
 _ORDERED = ("int64", "float64", "timestamp")

@@ -6,9 +6,10 @@ is appended survives the end of the process, however it ends. Reading is not don
 
 import fcntl
 import os
+import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -34,12 +35,16 @@ from serving.decision_segments import has_writer, list_segments, read_end, read_
 
 __all__ = ["Decision", "DecisionLog", "DecisionLogError", "new_decision_id", "open_decision_log"]
 
+_MOST_PARTS = 1_000
+"""The kernel takes 1,024 at once (IOV_MAX)."""
+_chance = random.Random()  # noqa: S311 - ids are unique, not secret; seeded by the operating system
+os.register_at_fork(after_in_child=_chance.seed)
 _REPLICA = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
 
 
 def new_decision_id() -> str:
     """32 hexadecimal digits: 13 of microseconds since 1970, so that ids sort by time, and 19 by chance."""
-    return f"{time.time_ns() // 1000:013x}{os.urandom(10).hex()[1:]}"
+    return f"{time.time_ns() // 1000:013x}{_chance.getrandbits(76):019x}"
 
 
 class DecisionLog:
@@ -73,8 +78,8 @@ class DecisionLog:
         except OSError as error:
             raise _unusable(folder / product.name, error) from error
 
-    def append(self, decision: Decision) -> None:
-        """Record `decision`. When this returns, it is in the log; when it raises DecisionLogError, do not answer.
+    def append(self, *decisions: Decision) -> None:
+        """Record decisions. When this returns, all are in the log; when it raises DecisionLogError, do not answer.
 
         After an error the log goes on by itself as soon as it can write again. What was refused is not in it, but where
         the flush to the disk alone has failed.
@@ -82,7 +87,7 @@ class DecisionLog:
         segment = self._segment
         if segment is None or segment.size >= self._segment_bytes:
             segment = self._next_segment()
-        segment.append(decision)
+        segment.append(decisions)
 
     def close(self) -> None:
         """End the log. A segment whose end cannot be written stays open: nothing of it is lost."""
@@ -155,17 +160,18 @@ class _Segment:
             path.unlink()
             raise
 
-    def append(self, decision: Decision) -> None:
-        context = next((known for known in self._contexts if known.fits(decision, self._privacy)), None)
-        line = self._lines + 1
-        if context is not None:
-            self._write([self._encode(decision, context, line)])
-        else:
-            context = new_context(len(self._contexts), decision, self._privacy)
-            payload = self._encode(decision, context, line + 1)
-            self._write([(encode_context(context, line),), payload])
-            self._contexts.append(context)
-        self._decisions += 1
+    def append(self, decisions: Sequence[Decision]) -> None:
+        contexts, payloads = list(self._contexts), list[Payload]()
+        for decision in decisions:
+            context = next((known for known in contexts if known.fits(decision, self._privacy)), None)
+            if context is None:
+                context = new_context(len(contexts), decision, self._privacy)
+                contexts.append(context)
+                payloads.append((encode_context(context, self._lines + len(payloads) + 1),))
+            payloads.append(self._encode(decision, context, self._lines + len(payloads) + 1))
+        self._write(payloads)
+        self._contexts = contexts
+        self._decisions += len(decisions)
 
     def finish(self) -> None:
         self._write([(encode_footer(self._lines + 1, self._decisions),)])
@@ -174,13 +180,15 @@ class _Segment:
     def release(self) -> None:
         os.close(self._file)
 
-    def _write(self, payloads: list[Payload]) -> None:
+    def _write(self, payloads: Sequence[Payload]) -> None:
         if self._is_torn:
             self._take_back()
-        head, parts = self.head, []
+        head, parts = self.head, list[bytes]()
         for payload in payloads:
             head = line_hash(head, *payload)
             parts += [head, b" ", *payload, b"\n"]
+        if len(parts) > _MOST_PARTS:
+            parts = [b"".join(parts)]
         size = sum(map(len, parts))
         try:
             written = os.writev(self._file, parts)

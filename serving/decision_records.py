@@ -62,7 +62,7 @@ class Decision:
     """Names of the model's features in order; none of the baseline."""
     vectors: Sequence[Sequence[Any]] | NDArray[np.float64]
     """The matrix that the model saw: float64, NaN where a value is missing."""
-    ages: dict[str, list[float | None]]
+    ages: Mapping[str, Sequence[float | None]]
     """Feature view to seconds, which are finite."""
     missing: list[list[str]]
     scores: list[Any]

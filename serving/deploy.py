@@ -107,8 +107,10 @@ def _settings(endpoint: Endpoint) -> dict[str, Any]:
             "metrics_interval_s": _METRICS_SECONDS,
             "look_back_period_s": _LOAD_SECONDS,
         },
-        "max_ongoing_requests": endpoint.max_ongoing_requests,
+        # admission.py decides who waits: nobody times what waits in Serve.
+        "max_ongoing_requests": endpoint.most_requests,
         "max_queued_requests": endpoint.max_queued_requests,
+        "backpressure_config": {"retry_after_s": 1},
         "ray_actor_options": {"num_cpus": endpoint.replica_cpus},
         **({} if per_node is None else {"max_replicas_per_node": per_node}),
         # By default the old replicas of new code end before others are there.

@@ -101,7 +101,9 @@ class Gateway:
                 if request.method != method:
                     raise Problem(405, "Method Not Allowed", f"Use {method}.", headers={"Allow": method})
                 headers = {name.lower(): value for name, value in request.headers.items()}
-                body = await read_body(request, MAX_BODY_BYTES, BODY_SECONDS) if method == "POST" else b""
+                body = (
+                    await read_body(headers, request.receive, MAX_BODY_BYTES, BODY_SECONDS) if method == "POST" else b""
+                )
                 return await answers(Asked(match.groupdict(), headers, body))
         raise Problem(404, "Not Found", "There is nothing here. Known: /docs, /openapi.json, /v1/models, /v2.")
 

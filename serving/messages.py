@@ -9,7 +9,7 @@ import orjson
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from configs.products import ModelProduct
-from serving.predictor import Answer, Score
+from serving.predictor import Answer
 from serving.problems import Problem, errors_of, unprocessable
 
 _FIELD_TYPES: dict[str, Any] = {
@@ -91,29 +91,27 @@ class RequestReader:
         return Question(question.rows, asked.explain, asked.top_k or len(instances))
 
 
-def predictions_body(answer: Answer, decision: str, contributions: Sequence[Sequence[float]] | None = None) -> bytes:
-    """The answer: its decision's id, which model gave it, and a prediction for each instance.
+def predictions_body(
+    answer: Answer, rows: range, decision: str, contributions: Mapping[int, Sequence[float]] | None = None
+) -> bytes:
+    """The answer to some rows: the decision's id, which model gave it, and a prediction for each.
 
-    With `contributions`, which are the features' and last the bias, each prediction is explained.
+    Rows with `contributions`, which are the features' and last the bias, are explained.
     """
-    predictions = [_prediction(score, names) for score, names in zip(answer.scores, answer.missing, strict=True)]
-    if contributions is not None:
-        for row, prediction in enumerate(predictions):
-            prediction["explanation"] = _explanation(answer, row, contributions[row])
+    predictions = [_prediction(answer, row, contributions or {}) for row in rows]
     return orjson.dumps(_head(answer, decision) | {"predictions": predictions})
 
 
 def ranking_body(
-    answer: Answer, decision: str, top: int, contributions: Sequence[Sequence[float]] | None = None
+    answer: Answer,
+    rows: range,
+    decision: str,
+    top: int,
+    contributions: Mapping[int, Sequence[float]] | None = None,
 ) -> bytes:
     """The answer to a ranking: the best candidates by their places in the request, best first, equals in its order."""
-    order = sorted(range(len(answer.scores)), key=lambda row: -answer.scores[row].score)[:top]
-    ranked = []
-    for row in order:
-        candidate = {"candidate": row} | _prediction(answer.scores[row], answer.missing[row])
-        if contributions is not None:
-            candidate["explanation"] = _explanation(answer, row, contributions[row])
-        ranked.append(candidate)
+    order = sorted(rows, key=lambda row: -answer.scores[row].score)[:top]
+    ranked = [{"candidate": row - rows.start} | _prediction(answer, row, contributions or {}) for row in order]
     return orjson.dumps(_head(answer, decision) | {"ranking": ranked})
 
 
@@ -122,12 +120,15 @@ def _head(answer: Answer, decision: str) -> dict[str, Any]:
     return head | ({"degraded": answer.degraded} if answer.degraded else {})
 
 
-def _prediction(score: Score, missing: Sequence[str]) -> dict[str, Any]:
+def _prediction(answer: Answer, row: int, contributions: Mapping[int, Sequence[float]]) -> dict[str, Any]:
+    score = answer.scores[row]
     prediction: dict[str, Any] = {"score": score.score}
     if score.lower is not None:
         prediction |= {"lower": score.lower, "upper": score.upper}
-    if missing:
+    if missing := answer.missing[row]:
         prediction["missing"] = missing
+    if row in contributions:
+        prediction["explanation"] = _explanation(answer, row, contributions[row])
     return prediction
 
 
@@ -139,7 +140,7 @@ def _explanation(answer: Answer, row: int, contributions: Sequence[float]) -> di
         "bias": contributions[-1],
         "contributions": dict(zip(answer.features, contributions, strict=False)),
         "features": {name: values[name][row] for name in answer.features},
-        "ages_seconds": {view: ages[row] for view, ages in (answer.ages or {}).items()},
+        "ages_seconds": {view: ages[row] for view, ages in answer.ages.items()},
     }
 
 

@@ -107,7 +107,7 @@ class Snapshot:
 
 
 class _Answer(NamedTuple):
-    stages: Mapping[str, float]
+    stages: Sequence[Mapping[str, float]]
     rows: int
     scores: Sequence[float]
     ages: Mapping[str, Sequence[float | None]]
@@ -135,7 +135,7 @@ class ServingMetrics:
     def answered(
         self,
         *,
-        stages: Mapping[str, float],
+        stages: Sequence[Mapping[str, float]],
         rows: int,
         scores: Sequence[float],
         ages: Mapping[str, Sequence[float | None]],
@@ -144,10 +144,10 @@ class ServingMetrics:
         model_version: int | None,
         degraded: Sequence[str],
     ) -> None:
-        """A request was answered with status 200.
+        """Requests were answered together, with status 200.
 
-        `stages` are seconds by stage, `ages` seconds by view, `missing` names for each row the views without a value;
-        `model_version` None is the baseline.
+        `stages` are, of each request, seconds by stage; `rows` all that were answered, `ages` seconds by view,
+        `missing` names for each row the views without a value; `model_version` None is the baseline.
         """
         self._model_version = model_version or BASELINE_VERSION
         self._pending.append(_Answer(stages, rows, scores, ages, missing, cache_hits, degraded))
@@ -209,15 +209,16 @@ class ServingMetrics:
 
     def _count(self, answers: Sequence[_Answer], statuses: Sequence[int]) -> None:
         by_status = Counter(statuses)
-        by_status[200] += len(answers)
+        by_status[200] += sum(len(answer.stages) for answer in answers)
         for status, count in by_status.items():
             self._increase("mlway_requests_total", count, str(status))
         self._increase("mlway_rows_total", sum(answer.rows for answer in answers))
         self._increase("mlway_cache_hits_total", sum(answer.cache_hits for answer in answers))
         for view, count in Counter(view for each in answers for row in each.missing for view in row).items():
             self._increase("mlway_missing_features_total", count, view)
-        for part, count in Counter(part for each in answers for part in each.degraded).items():
-            self._increase("mlway_degraded_total", count, part)
+        for answer in answers:
+            for part in answer.degraded:
+                self._increase("mlway_degraded_total", len(answer.stages), part)
 
     def _increase(self, name: str, count: int, *labels: str) -> None:
         self._counters[name, (self._product, *labels)] += count
@@ -225,8 +226,9 @@ class ServingMetrics:
     def _observe(self, answers: Sequence[_Answer]) -> None:
         values: defaultdict[Series, list[float | None]] = defaultdict(list)
         for answer in answers:
-            for stage, seconds in answer.stages.items():
-                values["mlway_request_seconds", (self._product, stage)].append(seconds)
+            for stages in answer.stages:
+                for stage, seconds in stages.items():
+                    values["mlway_request_seconds", (self._product, stage)].append(seconds)
             for view, ages in answer.ages.items():
                 values["mlway_feature_age_seconds", (self._product, view)] += ages
             values["mlway_score", (self._product,)] += answer.scores

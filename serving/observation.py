@@ -1,7 +1,7 @@
 """Tell of each request what people and machines watch: metrics, the request log, traces."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from configs.environments import Environment
 from configs.products import ModelProduct
@@ -12,6 +12,16 @@ from serving.predictor import Answer
 from serving.problems import Problem
 from serving.ray_metrics import export_to_ray
 from serving.tracing import build_tracer
+
+
+class Answered(NamedTuple):
+    """An answered request; `stages` are seconds, `total` among them."""
+
+    decision: str
+    caller: str
+    rows: int
+    stages: Mapping[str, float]
+    traceparent: str | None
 
 
 class Observer:
@@ -40,26 +50,34 @@ class Observer:
         """From now on this version answers."""
         self._metrics.serves(version)
 
-    def answered(
-        self, answer: Answer, decision: str, caller: str, stages: Mapping[str, float], traceparent: str | None
-    ) -> None:
-        """A request was answered; `stages` are seconds, `total` among them."""
+    def answered(self, answer: Answer, requests: Sequence[Answered]) -> None:
+        """Requests were answered together."""
         version = answer.model.get("version")
         self._metrics.answered(
-            stages=stages,
+            stages=[request.stages for request in requests],
             rows=len(answer.scores),
             scores=[score.score for score in answer.scores],
-            ages=answer.ages or {},
+            ages=answer.ages,
             missing=answer.missing,
             cache_hits=sum(answer.hits),
             model_version=version,
             degraded=answer.degraded,
         )
-        about: dict[str, Any] = {"decision_id": decision, "rows": len(answer.scores), "model_version": version}
-        trace = self._trace(200, stages, traceparent, **about)
-        self._log.request(
-            status=200, seconds=stages["total"], caller=caller, degraded=answer.degraded, trace_id=trace, **about
-        )
+        for request in requests:
+            about: dict[str, Any] = {
+                "decision_id": request.decision,
+                "rows": request.rows,
+                "model_version": version,
+            }
+            trace = self._trace(200, request.stages, request.traceparent, **about)
+            self._log.request(
+                status=200,
+                seconds=request.stages["total"],
+                caller=request.caller,
+                degraded=answer.degraded,
+                trace_id=trace,
+                **about,
+            )
 
     def refused(
         self, problem: Problem, caller: str | None, stages: Mapping[str, float], traceparent: str | None

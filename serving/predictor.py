@@ -1,7 +1,7 @@
 """From a request's rows to an answer: read features, add request features, score. No HTTP and no Ray here."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from time import monotonic, perf_counter
@@ -63,7 +63,7 @@ class Answer:
     features: tuple[str, ...] = ()
     matrix: NDArray[np.float64] | None = None
     """What the model saw: rows by features; None of the baseline."""
-    ages: Mapping[str, Sequence[float | None]] | None = None
+    ages: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
     """Feature view to the seconds since the moment that its values are of."""
     values: Columns | None = None
     """Feature to its values, as they were before they became numbers."""
@@ -75,18 +75,6 @@ class Answer:
     """How long the whole batch took, by stage: features, score."""
     scoring: ScoringModel | None = None
     """The model itself, for who wants to know why; None is the baseline."""
-
-    def part(self, start: int, end: int) -> "Answer":
-        """The answer to some of the rows."""
-        return replace(
-            self,
-            scores=self.scores[start:end],
-            missing=self.missing[start:end],
-            hits=self.hits[start:end],
-            matrix=None if self.matrix is None else self.matrix[start:end],
-            ages={view: ages[start:end] for view, ages in (self.ages or {}).items()},
-            values={name: values[start:end] for name, values in (self.values or {}).items()},
-        )
 
 
 class Predictor:

@@ -100,7 +100,7 @@ class LocalEndpoint:
             return Reply(problem.status, {}, problem.body())
         self.predictions += 1
         answer = self.predictor.predict(rows)
-        return Reply(200, {}, predictions_body(answer, "a-decision"))
+        return Reply(200, {}, predictions_body(answer, range(len(answer.scores)), "a-decision"))
 
     def scores(self, columns: Mapping[str, Sequence[Any]]) -> list[float]:
         """What the predictor itself gives."""

@@ -89,7 +89,7 @@ def test_a_products_file_decides_how_its_replicas_run() -> None:
     assert (scaling["min_replicas"], scaling["max_replicas"], scaling["target_ongoing_requests"]) == (2, 5, 3)
     assert (scaling["upscale_delay_s"], scaling["downscale_delay_s"]) == (1, 20)
     assert AutoscalingConfig(**scaling).look_back_period_s > AutoscalingConfig(**scaling).metrics_interval_s
-    assert (deployment.max_ongoing_requests, deployment.max_queued_requests) == (7, 9)
+    assert (deployment.max_ongoing_requests, deployment.max_queued_requests) == (7 + 9, 9)
     assert (deployment.max_replicas_per_node, deployment.ray_actor_options.num_cpus) == (1, 0.5)
 
 

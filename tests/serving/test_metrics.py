@@ -18,7 +18,7 @@ from serving.ray_metrics import RAY_PREFIX
 PRODUCT = {"product": "flights"}
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 ANSWER: dict[str, Any] = {
-    "stages": {"features": 0.0004, "total": 0.002},
+    "stages": [{"features": 0.0004, "total": 0.002}],
     "rows": 2,
     "scores": [0.25, 0.31],
     "ages": {"aircraft": [5.0, None], "route": [30.0, 31.0]},
