@@ -104,7 +104,10 @@ def declare(place: Platform, noop: bool) -> None:
     config = serve_config(place.project, place.environment, "local", desired_versions(place), code_digest())
     wanted = "noop" if noop else PRODUCT
     if noop:
-        settings = {"name": "Noop", "num_replicas": REPLICAS, "max_ongoing_requests": ENDPOINT["max_ongoing_requests"]}
+        [ours] = [each for each in config["applications"] if each["name"] == PRODUCT]
+        same = ("max_ongoing_requests", "max_queued_requests", "logging_config", "ray_actor_options")
+        settings = {"name": "Noop", "num_replicas": REPLICAS}
+        settings |= {name: ours["deployments"][0][name] for name in same}
         application = {"name": "noop", "route_prefix": "/noop", "import_path": "benchmarks.noop_app:build", "args": {}}
         config["applications"] = [{**application, "deployments": [settings]}]
     else:

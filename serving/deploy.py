@@ -112,6 +112,8 @@ def _settings(endpoint: Endpoint) -> dict[str, Any]:
         "max_queued_requests": endpoint.max_queued_requests,
         "backpressure_config": {"retry_after_s": 1},
         "ray_actor_options": {"num_cpus": endpoint.replica_cpus},
+        # At INFO a record is made of every request, though the access log is off.
+        "logging_config": {"log_level": "WARNING"},
         **({} if per_node is None else {"max_replicas_per_node": per_node}),
         # By default the old replicas of new code end before others are there.
         "max_surge_percent": 100,
