@@ -109,16 +109,18 @@ def _create(connection: sqlite3.Connection, view: OnlineView) -> None:
     if found and keys != {column: kind for column, (kind, key) in found.items() if key}:
         connection.execute(f"DROP TABLE {table}")  # keyed by something else: nothing of it can be found any more
         found = {}
-    if not found:
-        declared = "".join(f"{column} {kind} NOT NULL, " for column, kind in keys.items())
-        connection.execute(
-            f"CREATE TABLE {table} ({declared}{SQLITE_TIMESTAMP} INTEGER NOT NULL, {SQLITE_DEFINITION} BLOB NOT NULL, "
-            f"{SQLITE_AS_OF} INTEGER, PRIMARY KEY({', '.join(keys)})) WITHOUT ROWID"
-        )
-    for column in sqlite_columns(view):
-        if column not in found:
-            # Without a type of SQLite's, which would turn -0.0 into a whole number.
-            connection.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
+    # Without a type of SQLite's, which would turn -0.0 into a whole number.
+    features = sqlite_columns(view)
+    if found:
+        for column in features:
+            if column not in found:
+                connection.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
+        return
+    declared = "".join(f"{column} {kind} NOT NULL, " for column, kind in keys.items())
+    connection.execute(
+        f"CREATE TABLE {table} ({declared}{SQLITE_TIMESTAMP} INTEGER NOT NULL, {SQLITE_DEFINITION} BLOB NOT NULL, "
+        f"{', '.join([f'{SQLITE_AS_OF} INTEGER', *features])}, PRIMARY KEY({', '.join(keys)})) WITHOUT ROWID"
+    )
 
 
 def _upsert(view: OnlineView) -> str:

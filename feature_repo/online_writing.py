@@ -118,7 +118,8 @@ def _unchanged(view: str, values: pl.Series, kind: str) -> pl.Series:
 
 
 def _check_columns(view: OnlineView, values: pl.DataFrame) -> None:
-    missing = [name for name in (*view.join_keys, EVENT_TIMESTAMP, *view.features) if name not in values.columns]
+    given = set(values.columns)
+    missing = [name for name in (*view.join_keys, EVENT_TIMESTAMP, *view.features) if name not in given]
     if missing:
         raise OnlineStoreError(
             f"Values of {view.name} lack {', '.join(missing)}.\n"

@@ -4,6 +4,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
@@ -52,6 +53,14 @@ def built_platform(tmp_path_factory: pytest.TempPathFactory) -> Platform:
 
 
 @pytest.fixture(scope="session")
+def trained_again(built_platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """A copy of the built state in which every product was trained once more, on the same data."""
+    with _copy(built_platform, tmp_path_factory.mktemp("trained_again")) as (platform, instance):
+        run_jobs(platform, instance, plan(platform, ["train"]), lambda *_: None)
+        yield platform
+
+
+@pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """A Redis server. Tests that stop it start one of their own."""
     server = RedisServer(tmp_path_factory.mktemp("redis"))
@@ -87,10 +96,16 @@ def online(request: pytest.FixtureRequest, tmp_path: Path) -> OnlineStoreUnderTe
 @pytest.fixture
 def copied(built_platform: Platform, tmp_path: Path) -> Iterator[tuple[Platform, dg.DagsterInstance]]:
     """A copy of the built state and its configuration, free to be changed."""
-    folder = write_small_configs(tmp_path / "configs", tmp_path / "state")
-    shutil.copytree(built_platform.environment.state, tmp_path / "state")
-    _move_paths(built_platform.environment.state, tmp_path / "state")
-    platform = open_small_platform(folder)
+    with _copy(built_platform, tmp_path) as copy:
+        yield copy
+
+
+@contextmanager
+def _copy(built_platform: Platform, folder: Path) -> Iterator[tuple[Platform, dg.DagsterInstance]]:
+    configs = write_small_configs(folder / "configs", folder / "state")
+    shutil.copytree(built_platform.environment.state, folder / "state")
+    _move_paths(built_platform.environment.state, folder / "state")
+    platform = open_small_platform(configs)
     register_features(platform.environment, platform.project)
     instance = open_instance(local_paths(platform.environment))
     yield platform, instance

@@ -3,6 +3,7 @@
 import random
 import subprocess
 import sys
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,7 @@ def test_time_does_not_run_backwards() -> None:
 
 CRASH = """
 import sys
+import time
 from pathlib import Path
 import polars as pl
 from datetime import timedelta
@@ -171,10 +173,10 @@ from window_examples import GROUP, START
 from feature_repo.incremental import State, advance
 table, path, out = pl.read_parquet(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
 state = State.load(GROUP, path) if path.exists() else State(GROUP)
-for batch in range(state.position.get("next", 0), 200):
+for batch in range(state.position.get("next", 0), 60):
     rows = table[batch * 5 : batch * 5 + 5]
     # Values first, then the state: what a crash repeats is written again with the same result.
-    state, change = advance(state, rows, START + timedelta(minutes=batch), {"next": batch + 1})
+    state, change = advance(state, rows, START + timedelta(minutes=4 * batch), {"next": batch + 1})
     change.values.write_parquet(out / f"{batch:03}.parquet")
     state.save(path)
 print("done", flush=True)
@@ -183,7 +185,9 @@ print("done", flush=True)
 
 def test_a_run_that_is_killed_goes_on_from_its_state_to_the_same_values(tmp_path: Path) -> None:
     dice = random.Random(3)
-    events = [(dice.choice("abc"), minute * 60_000_000, dice.randint(-3, 5)) for minute in range(200) for _ in range(5)]
+    events = [
+        (dice.choice("abc"), minute * 60_000_000, dice.randint(-3, 5)) for minute in range(0, 240, 4) for _ in range(5)
+    ]
     table = table_of(events)
     table.write_parquet(tmp_path / "rows.parquet")
     (tmp_path / "out").mkdir()
@@ -196,16 +200,17 @@ def test_a_run_that_is_killed_goes_on_from_its_state_to_the_same_values(tmp_path
         str(tmp_path / "out"),
     ]
     environment = {"PYTHONPATH": f"{Path(__file__).parents[1]}:{Path(__file__).parents[2]}", "PATH": ""}
-    for files in (5, 60, 130):
+    for files in (5, 20, 40):
         process = subprocess.Popen(command, env=environment)
         while len(list((tmp_path / "out").iterdir())) < files:
             assert process.poll() is None
+            time.sleep(0.001)  # a look is for nothing before the next file
         process.kill()
         process.wait()
     subprocess.run(command, env=environment, check=True, timeout=120)
     parts = [pl.read_parquet(path) for path in sorted((tmp_path / "out").iterdir())]
     nothing = table_of([]).select("key", event_timestamp="known_at")
-    end = START + timedelta(minutes=199)
+    end = START + timedelta(minutes=236)
     expected = feature_values(GROUP, table.lazy()).collect().filter(pl.col("event_timestamp") <= end)
     assert merged([Changes(part, nothing, table_of([])) for part in parts]).equals(expected)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 import yaml
-from tests_support import open_small_platform, write_small_configs
+from tests_support import copy_of_state, open_small_platform, write_small_configs
 from typer.testing import CliRunner, Result
 
 from configs.features import RequestFeatures
@@ -47,13 +47,12 @@ def materialize(platform: Platform) -> int:
     return write_training_set(product, platform, build_training_set(product, platform))
 
 
-@pytest.fixture
-def place(built_platform: Platform, tmp_path: Path) -> Callable[[str, int], Platform]:
+@pytest.fixture(scope="module")
+def place(built_platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], Platform]:
     """Makes a platform of its own in a folder: a few days of the small one's curated tables, written in its own way."""
 
     def make(name: str, parts: int) -> Platform:
-        folder = tmp_path / name
-        folder.mkdir()
+        folder = tmp_path_factory.mktemp(name)
         platform = open_small_platform(write_small_configs(folder / "configs", folder / "state"))
         for table in TABLES:
             frame = built_platform.lake.scan("curated", table).collect()
@@ -67,13 +66,26 @@ def place(built_platform: Platform, tmp_path: Path) -> Callable[[str, int], Plat
     return make
 
 
-def test_the_same_inputs_give_the_same_hash_in_another_place(place: Callable[[str, int], Platform]) -> None:
-    records = []
-    for name, parts in (("here", 1), ("there", 2)):
-        platform = place(name, parts)
-        materialize(platform)
-        records.append(newest_training_set(PRODUCT, platform).record)
-    here, there = records
+@pytest.fixture(scope="module")
+def materialized(place: Callable[[str, int], Platform]) -> Platform:
+    """Such a platform with version 0 of its training set. Tests read it; one that writes makes its own copy."""
+    platform = place("here", 1)
+    assert materialize(platform) == 0
+    return platform
+
+
+@pytest.fixture
+def own(materialized: Platform, tmp_path: Path) -> Platform:
+    """A copy of it, to write into."""
+    return copy_of_state(materialized, tmp_path)
+
+
+def test_the_same_inputs_give_the_same_hash_in_another_place(
+    materialized: Platform, place: Callable[[str, int], Platform]
+) -> None:
+    platform = place("there", 2)
+    materialize(platform)
+    here, there = (newest_training_set(PRODUCT, found).record for found in (materialized, platform))
     assert (here.sha256, here.columns, here.rows) == (there.sha256, there.columns, there.rows)
     assert here.rows > 5_000
     assert here.inputs["curated/fact_flights"] != there.inputs["curated/fact_flights"]
@@ -107,11 +119,8 @@ def test_the_run_in_mlflow_names_the_hash_of_its_training_set(built_platform: Pl
     assert tags["mlway.training_set_version"] == str(found.version)
 
 
-def test_a_former_version_is_built_again_after_data_and_declarations_have_moved_on(
-    place: Callable[[str, int], Platform],
-) -> None:
-    platform = place("here", 1)
-    first = materialize(platform)
+def test_a_former_version_is_built_again_after_data_and_declarations_have_moved_on(own: Platform) -> None:
+    platform, first = own, 0
     flights = platform.lake.scan("curated", "fact_flights").collect()
     later = flights.with_columns(pl.col("departure_delay_minutes", "arrival_delay_minutes") + 1)
     platform.lake.replace("curated", "fact_flights", later)
@@ -139,10 +148,9 @@ def edit(file: Path, change: Callable[[dict], object]) -> None:
 
 
 def test_a_version_that_is_not_what_was_recorded_names_the_columns_that_differ(
-    place: Callable[[str, int], Platform], monkeypatch: pytest.MonkeyPatch
+    own: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    platform = place("here", 1)
-    version = materialize(platform)
+    platform, version = own, 0
     table = Path(platform.environment.lake.table_uri("features", "route"))
     file = next(table.glob("*.parquet"))
     tampered = pl.read_parquet(file).with_columns(pl.col("route_distance_miles") + 1)
@@ -156,15 +164,13 @@ def test_a_version_that_is_not_what_was_recorded_names_the_columns_that_differ(
     assert "different in route_distance_miles" in run.stderr
 
 
-def test_a_version_whose_inputs_are_gone_is_named(place: Callable[[str, int], Platform]) -> None:
-    platform = place("here", 1)
-    version = materialize(platform)
-    for file in Path(platform.environment.lake.table_uri("features", "aircraft")).glob("*.parquet"):
+def test_a_version_whose_inputs_are_gone_is_named(own: Platform) -> None:
+    for file in Path(own.environment.lake.table_uri("features", "aircraft")).glob("*.parquet"):
         file.unlink()
     with pytest.raises(MissingVersionError, match="no version 0 of features/aircraft: its files were removed"):
-        rebuild_training_set(PRODUCT, version, platform)
+        rebuild_training_set(PRODUCT, 0, own)
     with pytest.raises(TrainingSetError, match=r"no recorded training set of version 9\. Known: 0\."):
-        rebuild_training_set(PRODUCT, 9, platform)
+        rebuild_training_set(PRODUCT, 9, own)
 
 
 def test_features_that_are_registered_otherwise_than_declared_are_refused(built_platform: Platform) -> None:
