@@ -124,7 +124,9 @@ def test_two_nodes_serve_what_the_generated_file_declares(
     cluster.run("serve", "deploy", "--address", environment.dashboard_address, str(tmp_path / "serve.yaml"))
 
     assert wait_until(lambda: len(running_nodes(api)) == 2, 180), api.applications()
-    flights = built_platform.lake.scan("predictions", PRODUCT).collect().head(REQUESTS)
+    as_of_now = pl.col("event_timestamp") == built_platform.clock.now()
+    flights = built_platform.lake.scan("predictions", PRODUCT).filter(as_of_now).head(REQUESTS).collect()
+    assert len(flights) == REQUESTS
     for port in SERVE_PORTS.values():
         assert wait_until(lambda port=port: answers(port), 60), f"nothing answers at {port}"
         assert scores(flights, port, key) == flights["score"].to_list()
