@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from configs.environments import Environment
-from configs.load import load_environment
+from configs.load import load_environment, load_project
 from configs.secrets import MissingSecretError
 from mlway_assets.local.paths import local_paths
 from mlway_assets.local.services import prepare, ray_node
+from mlway_assets.local.up import ClusterElsewhereError, bring_up
+from mlway_assets.resources import Platform
 
 
 @pytest.fixture
@@ -53,3 +55,10 @@ def test_the_token_that_the_secret_holds_is_readable_by_its_owner_only(
         file = local_paths(environment).ray_token
         assert file.read_text(encoding="utf-8") == token
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_up_starts_nothing_beside_a_cluster_elsewhere(environment: Environment, tmp_path: Path) -> None:
+    with pytest.raises(ClusterElsewhereError, match=r"'production' .* http://ray-head\.internal:8265") as error:
+        bring_up(Platform(load_project(), environment), lambda _: None, lambda *_: None)
+    assert "`mlway node`" in str(error.value)
+    assert not [*tmp_path.iterdir()]
