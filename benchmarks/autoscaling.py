@@ -31,8 +31,8 @@ from mlway_assets.resources import Platform
 MINIMUM, MAXIMUM = 1, 3
 # The same platform as serve.py's elsewhere, and with replicas that come and go.
 serve.PORTS = (
-    "serve=38000,dagster=33000,mlflow=35000,ray_dashboard=38265,"
-    "ray_head=36399,haproxy_metrics=39101,haproxy_stats=38404,grpc=38001"
+    "serve=27000,dagster=27300,mlflow=27500,ray_dashboard=27265,"
+    "ray_head=25399,haproxy_metrics=27101,haproxy_stats=27404,grpc=27001"
 )
 serve.REPLICAS = MINIMUM
 serve.ENDPOINT = {

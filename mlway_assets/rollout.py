@@ -6,7 +6,7 @@ from typing import Any
 
 from mlway_assets.local.paths import local_paths
 from mlway_assets.resources import Platform
-from serving.deploy import ServeApi, ServedVersion, code_digest, serve_config, user_config
+from serving.deploy import GATEWAY, ServeApi, ServedVersion, code_digest, serve_config, user_config
 
 Versions = Mapping[str, ServedVersion | None]
 
@@ -73,6 +73,7 @@ def _versions(running: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, A
         name: deployment.get("user_config") or {}
         for name, declared in running.items()
         for deployment in declared.get("deployments", [])
+        if name != GATEWAY
     }
 
 

@@ -42,6 +42,16 @@ class PortInUseError(MlwayError):
         )
 
 
+class ClusterElsewhereError(MlwayError):
+    """The environment's endpoints do not run on this machine alone."""
+
+    def __init__(self, environment: str, address: str) -> None:
+        super().__init__(
+            f"The environment {environment!r} serves on the Ray cluster of {address}; `mlway up` starts everything on "
+            "this machine.\nHint: run `mlway node` on each node, and deploy what `mlway serve-config` writes."
+        )
+
+
 @dataclass(frozen=True)
 class UpReport:
     """What `up` did: how long until the first answer, how much of that the graph computed, and the exchange.
@@ -62,9 +72,11 @@ def bring_up(platform: Platform, say: Say, on_step: OnStep) -> UpReport:
     """Start what does not run, build what is missing, deploy, and ask for one prediction.
 
     The first product is trained, deployed and asked before the others are trained: until then these answer with their
-    baselines. Raises PortInUseError, ServiceError, RunError, ServeError.
+    baselines. Raises ClusterElsewhereError, PortInUseError, ServiceError, RunError, ServeError.
     """
     began = perf_counter()
+    if platform.environment.ray.dashboard is not None:
+        raise ClusterElsewhereError(platform.environment.name, platform.environment.ray.dashboard)
     first, rest = products_in_order(platform)
     paths = local_paths(platform.environment)
     manager, given_up = ProcessManager(paths), Event()

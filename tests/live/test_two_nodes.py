@@ -18,11 +18,12 @@ import yaml
 from tests_support import write_small_configs
 
 from configs.environments import Environment
-from configs.load import load_environment
+from configs.load import load_environment, load_project
 from mlway_assets.local.local_key import local_key
 from mlway_assets.local.paths import local_paths
 from mlway_assets.local.process_manager import ProcessManager, wait_until
 from mlway_assets.resources import Platform
+from mlway_assets.rollout import desired_versions, roll_out_versions
 from serving.decision_segments import SegmentContent, list_segments
 from serving.deploy import ServeApi
 
@@ -124,7 +125,9 @@ def test_two_nodes_serve_what_the_generated_file_declares(
     cluster.run("serve", "deploy", "--address", environment.dashboard_address, str(tmp_path / "serve.yaml"))
 
     assert wait_until(lambda: len(running_nodes(api)) == 2, 180), api.applications()
-    flights = built_platform.lake.scan("predictions", PRODUCT).collect().head(REQUESTS)
+    as_of_now = pl.col("event_timestamp") == built_platform.clock.now()
+    flights = built_platform.lake.scan("predictions", PRODUCT).filter(as_of_now).head(REQUESTS).collect()
+    assert len(flights) == REQUESTS
     for port in SERVE_PORTS.values():
         assert wait_until(lambda port=port: answers(port), 60), f"nothing answers at {port}"
         assert scores(flights, port, key) == flights["score"].to_list()
@@ -133,6 +136,13 @@ def test_two_nodes_serve_what_the_generated_file_declares(
     assert len(answered) == 2
     assert sum(answered.values()) == 2 * REQUESTS
     assert min(answered.values()) > 0
+
+    # What follows the registry finds what the file has declared, and changes it in place.
+    platform = Platform(load_project(), environment)
+    assert roll_out_versions(platform, api, desired_versions(platform)) == []
+    assert roll_out_versions(platform, api, {PRODUCT: None}) == [f"{PRODUCT}: baseline"]
+    for port in SERVE_PORTS.values():
+        assert wait_until(lambda port=port: served(port) == {"name": "baseline"}, 60), served(port)
 
 
 def running_nodes(api: ServeApi) -> set[str]:
@@ -147,6 +157,10 @@ def answers(port: int) -> bool:
         return httpx.get(f"http://127.0.0.1:{port}/flight-delay/ready", timeout=5).status_code == httpx.codes.OK
     except httpx.TransportError:
         return False
+
+
+def served(port: int) -> Any:
+    return httpx.get(f"http://127.0.0.1:{port}/flight-delay/ready", timeout=5).json()["model"]
 
 
 def scores(flights: pl.DataFrame, port: int, key: str) -> list[float]:
