@@ -6,6 +6,8 @@ before its features are read. What a question is it does not know: it counts row
 and rates are not here: access.py, rate_limit.py.
 """
 
+import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import exp
@@ -23,8 +25,15 @@ REQUEST_ROWS = 10
 """What a request costs beside its rows, in rows: HTTP, the decision's record and the log."""
 _REMEMBERED_SECONDS = 2.0
 """Busy seconds after which what was learned of the pace counts a third."""
+_PRESUMED = 1.0, 5_000.0
+"""Seconds and rows of a replica that has answered nothing yet: its first request, which is slow, is to tell little."""
 _HALF = 0.5
 """Of the deadline may be taken by what waits: the pace is an estimate."""
+_LONG_SECONDS = 0.002
+_PASSES_PER_SECOND, _MOST_PASSES = 20_000, 2_000
+"""Of computation; see Turns. One in which nothing has come takes less than a microsecond."""
+_PASSES_TO_COMPUTE = 3
+"""From a turn that is given to its answer: the request goes on, the batch is computed."""
 
 
 class OverloadedError(Problem):
@@ -41,14 +50,14 @@ class Pace:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._since = 0.0
-        self._seconds = self._work = 0.0
+        self._seconds, self._work = _PRESUMED
         self.waiting = 0
         """Work that has begun and not ended."""
 
     @property
     def seconds(self) -> float:
-        """Until what waits is done; 0 as long as nothing is known."""
-        return self.waiting * self._seconds / self._work if self._work else 0.0
+        """Until what waits is done."""
+        return self.waiting * self._seconds / self._work
 
     def began(self, work: int) -> None:
         """So much is waiting besides."""
@@ -64,6 +73,63 @@ class Pace:
             elapsed, self._since = now - self._since, now
             kept = exp(-elapsed / _REMEMBERED_SECONDS)
             self._seconds, self._work = self._seconds * kept + elapsed, self._work * kept + work
+
+
+class Turns:
+    """Requests come to their turn in order, a batch at a time, and between two long batches the network comes first.
+
+    uvloop accepts one connection in a pass of its loop. Were each pass to compute, callers would wait where nobody
+    counts or refuses them, in the kernel: a queue of two thousand connections for each replica.
+    """
+
+    def __init__(self, most: int) -> None:
+        """`most`: rows of a batch, unless one request has more."""
+        self._most = most
+        self._kept = 0.0
+        self._is_same_pass = self._is_looking = False
+        self._queue: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    def kept(self, seconds: float) -> None:
+        """The loop has just computed for so long."""
+        if not self._is_same_pass:
+            self._kept, self._is_same_pass = 0.0, True
+            asyncio.get_running_loop().call_soon(self._next_pass)
+        self._kept += seconds
+
+    async def wait(self, rows: int) -> None:
+        """Until it is the turn of a request for so many rows: at once, unless the last computation was long."""
+        if not self._is_looking and self._kept < _LONG_SECONDS:
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.append((rows, turn))
+        if not self._is_looking:
+            self._is_looking = True
+            self._begin_look()
+        await turn
+
+    def _next_pass(self) -> None:
+        self._is_same_pass = False
+
+    def _begin_look(self) -> None:
+        self._after(min(int(self._kept * _PASSES_PER_SECOND), _MOST_PASSES), self._give_turns)
+
+    def _give_turns(self) -> None:
+        rows, self._kept = 0, 0.0
+        while self._queue and (not rows or rows + self._queue[0][0] <= self._most):
+            size, turn = self._queue.popleft()
+            if not turn.cancelled():  # else its caller has gone
+                turn.set_result(None)
+                rows += size
+        if self._queue:
+            self._after(_PASSES_TO_COMPUTE, self._begin_look)
+        else:
+            self._is_looking = False
+
+    def _after(self, passes: int, then: Callable[[], None]) -> None:
+        if passes:
+            asyncio.get_running_loop().call_soon(self._after, passes - 1, then)
+        else:
+            then()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +151,10 @@ class Admission(Generic[Question, Reply]):
     ) -> None:
         """`answer` and `size` are those of MicroBatcher; sizes are rows."""
         self._answer, self._size, self._clock = answer, size, clock
-        self._always, self._most = endpoint.max_ongoing_requests, endpoint.most_requests
+        self._always, self._most = endpoint.target_ongoing_requests, endpoint.most_requests
         self._deadline = endpoint.deadline_seconds
         self._in_hand = 0
-        self._pace = Pace(clock)
+        self._pace, self._turns = Pace(clock), Turns(endpoint.max_instances)
         self._batcher: MicroBatcher[_Waiting[Question], Reply | None] = MicroBatcher(
             self._answer_in_time, lambda waiting: waiting.size, endpoint.max_instances
         )
@@ -111,6 +177,7 @@ class Admission(Generic[Question, Reply]):
         self._pace.began(work)
         is_done = False
         try:
+            await self._turns.wait(waiting.size)
             reply = await self._batcher.ask(waiting)
             is_done = reply is not None
         finally:
@@ -125,4 +192,5 @@ class Admission(Generic[Question, Reply]):
         now = self._clock()
         questions = [waiting.question for waiting in asked if now < waiting.expires]
         replies = iter(self._answer(questions) if questions else ())
+        self._turns.kept(self._clock() - now)
         return [next(replies) if now < waiting.expires else None for waiting in asked]
