@@ -7,7 +7,7 @@ BIN := .venv/bin
 export DO_NOT_TRACK := 1
 export OMP_WAIT_POLICY := passive
 
-.PHONY: setup up down test check format bench bench-graph bench-up bench-pit bench-online-read bench-serve bench-autoscaling faults lock proto clean help
+.PHONY: setup up down test check format bench bench-graph bench-up bench-pit bench-online-read bench-serve bench-autoscaling faults overload lock proto clean help
 
 setup: .venv/.ready ## Make .venv with everything, from the lock
 
@@ -63,8 +63,11 @@ bench-serve: setup ## The endpoint against a hand-written service and a no-op
 bench-autoscaling: setup ## Replicas that grow and shrink with load, with a picture
 	@$(BIN)/python benchmarks/autoscaling.py
 
-faults: setup ## What load sees while replicas, HAProxy and the controller are killed, and of twice what they can do
+faults: setup ## What load sees while replicas, HAProxy and the controller are killed
 	@$(BIN)/python benchmarks/faults.py
+
+overload: setup ## Twice what the endpoint can do: latency of what is accepted, refusals, memory
+	@$(BIN)/python benchmarks/overload.py
 
 lock: setup ## Resolve requirements.lock anew from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --group dev pyproject.toml --output-file requirements.lock

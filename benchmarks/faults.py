@@ -3,8 +3,7 @@
 Usage: python benchmarks/faults.py [--folder FOLDER] [--seconds N]. The platform is that of serve.py. For each fault:
 requests, how many failed, and the longest wait. Afterwards every decision id that a client got is looked up in the
 decision log: an answer without a record is a failure of the benchmark, as is a change (another version, a replica more
-or fewer) that fails a request. `overload` asks for 100 rows over many more connections than replicas take at once: what
-is accepted must stay quick, the rest be refused with 429 or 503. The last line is one JSON object.
+or fewer) that fails a request. Overload is overload.py's. The last line is one JSON object.
 """
 
 import argparse
@@ -24,7 +23,7 @@ from typing import Any
 import httpx
 import psutil
 from online_read import redis_server
-from serve import CANDIDATES, PRODUCT, REPLICAS, Contestant, bodies, declare, instances, platform, running_load
+from serve import PRODUCT, REPLICAS, Contestant, bodies, declare, instances, platform, running_load
 
 from configs.environments import Environment
 from mlway_assets.local.local_key import local_key
@@ -158,9 +157,6 @@ def main() -> None:
             decisions += results[name].pop("decisions")
             results[name]["answers_again_after"] = seconds_until_it_answers(url)
             print(f"{name:28} {results[name]}", flush=True)
-        results["overload"] = load_during(ours, bodies(flights, CANDIDATES), 300, chosen.seconds, lambda: None)
-        decisions += results["overload"].pop("decisions")
-        print(f"{'overload':28} {results['overload']}", flush=True)
         unlogged = len(set(decisions) - logged(place.environment))
         print(f"{len(decisions):,} decisions were answered; {unlogged} of them are not in the log")
     failed = {name: result["failed"] for name, result in results.items()}

@@ -114,15 +114,16 @@ class Endpoint(Frozen):
     downscale_delay_seconds: float = Field(
         default=60, ge=0, description="How long fewer replicas must be enough before one is stopped."
     )
-    max_ongoing_requests: int = Field(default=32, ge=1, description="Requests that a replica always takes at once.")
+    max_ongoing_requests: int = Field(default=32, ge=1, description="Requests that a replica has in hand at once.")
     max_queued_requests: int = Field(
-        default=256, ge=1, description="How many more it takes while it can answer them in time; all others get 503."
+        default=256, ge=1, description="How many more may wait for it; all others are refused with 503."
     )
     deadline_seconds: float = Field(
         default=1,
         gt=0,
-        description="How long a request may wait for its turn. What would wait longer than half of it is refused at "
-        "once, what has waited longer is refused instead of computed.",
+        description="How long a request may wait for its turn. Where those in hand take more than half of it, unless "
+        "they are fewer than target_ongoing_requests, another is refused at once; one that has waited longer is "
+        "refused instead of computed.",
     )
     max_instances: int = Field(default=1000, ge=1, description="Most instances in one request.")
     max_body_bytes: int = Field(default=1_000_000, ge=1, description="Longest body of a request.")

@@ -23,6 +23,8 @@ REQUEST_ROWS = 10
 """What a request costs beside its rows, in rows: HTTP, the decision's record and the log."""
 _REMEMBERED_SECONDS = 2.0
 """Busy seconds after which what was learned of the pace counts a third."""
+_PRESUMED = 1.0, 5_000.0
+"""Seconds and rows of a replica that has answered nothing yet: its first request, which is slow, is to tell little."""
 _HALF = 0.5
 """Of the deadline may be taken by what waits: the pace is an estimate."""
 
@@ -41,14 +43,14 @@ class Pace:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._since = 0.0
-        self._seconds = self._work = 0.0
+        self._seconds, self._work = _PRESUMED
         self.waiting = 0
         """Work that has begun and not ended."""
 
     @property
     def seconds(self) -> float:
-        """Until what waits is done; 0 as long as nothing is known."""
-        return self.waiting * self._seconds / self._work if self._work else 0.0
+        """Until what waits is done."""
+        return self.waiting * self._seconds / self._work
 
     def began(self, work: int) -> None:
         """So much is waiting besides."""
@@ -85,12 +87,12 @@ class Admission(Generic[Question, Reply]):
     ) -> None:
         """`answer` and `size` are those of MicroBatcher; sizes are rows."""
         self._answer, self._size, self._clock = answer, size, clock
-        self._always, self._most = endpoint.max_ongoing_requests, endpoint.most_requests
+        self._always, self._most = endpoint.target_ongoing_requests, endpoint.most_requests
         self._deadline = endpoint.deadline_seconds
         self._in_hand = 0
         self._pace = Pace(clock)
         self._batcher: MicroBatcher[_Waiting[Question], Reply | None] = MicroBatcher(
-            self._answer_in_time, lambda waiting: waiting.size, endpoint.max_instances
+            self._answer_in_time, lambda waiting: waiting.size, endpoint.max_instances, clock
         )
 
     def check(self) -> None:

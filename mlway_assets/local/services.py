@@ -146,8 +146,8 @@ def _ray_variables(environment: Environment, paths: LocalPaths, address: str) ->
         # Predictions are safe to repeat.
         "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
         "RAY_SERVE_HAPROXY_NBTHREAD": "2",
-        # A Python process would count every request again, which takes it a tenth of what answering takes; HAProxy's own
-        # exporter and the replicas count them anyway.
+        # Else a Python process counts every request again, at a tenth of what answering takes. HAProxy's own exporter
+        # and the replicas count them anyway.
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports.haproxy_metrics),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(ports.haproxy_stats),

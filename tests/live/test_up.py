@@ -6,14 +6,17 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
 import polars as pl
 import psutil
 import pytest
+from hostile_messages import send_anything
+from hostile_requests import ask_for_everything
 from protocol_clients import scores_by_protocol
 
 from configs.environments import Ports
@@ -21,6 +24,8 @@ from configs.load import load_environment, load_project
 from configs.products import Endpoint
 from mlway_assets.local.process_manager import wait_until
 from mlway_assets.resources import Platform
+from serving.open_inference import ProductTensors
+from serving.open_inference_grpc import infer_request_message
 from serving.scoring import MOST_SINGLE_ROWS
 
 MLWAY = str(Path(sys.executable).parent / "mlway")
@@ -61,11 +66,18 @@ class Live:
         text = environment.model_dump_json().replace(str(environment.state), str(self.state))
         return Platform(load_project(), type(environment).model_validate_json(text))
 
-    def ask(self, path: str, product: str = PRODUCT, **content: Any) -> httpx.Response:
+    def ask(
+        self, path: str, product: str = PRODUCT, *, headers: Mapping[str, str] = MappingProxyType({}), **content: Any
+    ) -> httpx.Response:
         """A request with the local key; with content, a POST."""
-        headers = {"Authorization": f"Bearer {(self.state / 'keys' / 'local').read_text().strip()}"}
+        headers = {"Authorization": f"Bearer {self.key}", **headers}
         method = "POST" if content else "GET"
         return httpx.request(method, self.endpoint_of(product) + path, headers=headers, timeout=30, **content)
+
+    @property
+    def key(self) -> str:
+        """The local key."""
+        return (self.state / "keys" / "local").read_text().strip()
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +178,59 @@ def test_a_malformed_body_is_a_problem_document(live: Live, body: str) -> None:
 @pytest.mark.parametrize(("path", "status"), [("/model", 200), ("/health", 200), ("/ready", 200), ("/nothing", 404)])
 def test_the_other_routes_answer(live: Live, path: str, status: int) -> None:
     assert live.ask(path).status_code == status
+
+
+def test_whatever_the_openapi_document_allows_or_forbids_is_answered_as_it_says_and_never_with_5xx(live: Live) -> None:
+    address = f"http://127.0.0.1:{PORTS['serve']}"
+    document = httpx.get(f"{address}/openapi.json", timeout=30).json()
+    headers = {"Authorization": f"Bearer {live.key}"}
+    assert ask_for_everything(address, document, headers, examples=20) > 500
+
+
+def test_no_message_makes_the_grpc_server_fail(live: Live) -> None:
+    product = live.platform().project.products[PRODUCT]
+    columns = {name: [value] for name, value in live.report["request"]["instances"][0].items()}
+    message = infer_request_message(PRODUCT, ProductTensors(product).tensors(columns), raw=False)
+    metadata = {"authorization": f"Bearer {live.key}"}
+    codes = send_anything(f"127.0.0.1:{PORTS['grpc']}", message.SerializeToString(), metadata, examples=200)
+    assert codes.keys() == {"OK", "INVALID_ARGUMENT", "NOT_FOUND"}
+
+
+@pytest.mark.parametrize("value", ["1016", 10**400, 2**63, 10.5, True, float("nan"), float("-inf"), {"a": [[]]}])
+def test_a_wrong_value_is_a_422_that_names_the_field(live: Live, value: Any) -> None:
+    instance = live.report["request"]["instances"][0] | {"flight": value}
+    response = live.ask("/predict", content=json.dumps({"instances": [instance]}))
+    assert response.status_code == 422
+    assert "/instances/0/flight" in [error["pointer"] for error in response.json()["errors"]]
+
+
+def test_a_missing_field_is_named(live: Live) -> None:
+    instance = dict(live.report["request"]["instances"][0])
+    del instance["carrier"]
+    response = live.ask("/predict", json={"instances": [instance]})
+    assert response.status_code == 422
+    assert [error["pointer"] for error in response.json()["errors"]] == ["/instances/0/carrier"]
+
+
+def test_an_unknown_field_is_named_and_begins_no_line_of_the_log(live: Live) -> None:
+    name = 'evil\n{"status": 200}\x1b[2J'
+    response = live.ask("/predict", json={"instances": [live.report["request"]["instances"][0] | {name: 1}]})
+    assert response.status_code == 422
+    assert [error["pointer"] for error in response.json()["errors"]] == [f"/instances/0/{name}"]
+    log = live.state / "logs" / f"requests_{PRODUCT}.jsonl"
+    assert wait_until(lambda: "evil" in log.read_text(encoding="utf-8"), 20)
+    [line] = [line for line in log.read_text(encoding="utf-8").split("\n") if "evil" in line]
+    assert json.loads(line)["status"] == 422
+    assert line.isprintable()
+
+
+def test_bodies_that_are_too_large_too_deep_or_of_another_type_are_refused(live: Live) -> None:
+    assert live.ask("/predict", content=b" " * 100_000_000).status_code == 413
+    assert live.ask("/predict", content=iter([b" " * 1_000_000] * 20)).status_code == 413
+    assert live.ask("/predict", content=b"[" * 900_000).status_code == 422
+    for header in ({"Content-Type": "text/csv"}, {"Content-Encoding": "gzip"}):
+        assert live.ask("/predict", content=b"{}", headers=header).status_code == 415
+    assert live.ask("/ready").status_code == 200
 
 
 def test_without_a_key_nothing_is_answered_but_whether_it_is_up(live: Live) -> None:

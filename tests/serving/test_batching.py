@@ -63,3 +63,50 @@ def test_later_questions_are_another_batch_and_who_has_gone_is_not_answered() ->
     assert asyncio.run(run()) == 6
     assert [2] in answer.batches
     assert answer.batches[-1] == [3]
+
+
+def test_after_a_long_batch_the_network_comes_first_and_what_arrives_meanwhile_is_one_batch() -> None:
+    answer, now = Doubling(), 0.0
+
+    def slowly(numbers: Sequence[int]) -> list[int]:
+        nonlocal now
+        now += 0.01
+        return answer(numbers)
+
+    async def run() -> None:
+        batcher: MicroBatcher[int, int] = MicroBatcher(slowly, lambda _: 1, 100, lambda: now)
+
+        async def come_in_turn(count: int) -> None:
+            """One in each pass of the loop, as connections do."""
+            arrived = []
+            for number in range(count):
+                arrived.append(asyncio.create_task(batcher.ask(100 + number)))
+                await asyncio.sleep(0)
+            await asyncio.gather(*arrived)
+
+        await come_in_turn(1)
+        await come_in_turn(20)
+        assert list(map(len, answer.batches)) == [1, 20]
+
+    asyncio.run(run())
+
+
+def test_nothing_waits_longer_than_a_few_passes_once_the_loop_has_come_to_rest() -> None:
+    answer, now = Doubling(), 0.0
+
+    def slowly(numbers: Sequence[int]) -> list[int]:
+        nonlocal now
+        now += 100.0
+        return answer(numbers)
+
+    async def run() -> None:
+        batcher: MicroBatcher[int, int] = MicroBatcher(slowly, lambda _: 1, 100, lambda: now)
+        await batcher.ask(1)
+        for _ in range(2_010):
+            await asyncio.sleep(0)
+        second = asyncio.create_task(batcher.ask(2))
+        for _ in range(8):
+            await asyncio.sleep(0)
+        assert second.done()
+
+    asyncio.run(run())
