@@ -18,8 +18,8 @@ Reply = TypeVar("Reply")
 _LEAST_PASSES, _MOST_PASSES = 4, 2_000
 """Of the event loop, before a batch. A request whose bytes have come takes four through Serve, so that it comes along.
 A pass in which nothing has come takes a microsecond."""
-_PASSES_PER_SECOND = 20_000
-"""Of the batch before."""
+_SHORT_SECONDS, _PASSES_PER_SECOND = 0.005, 20_000
+"""Of the batch before; what was short is not counted."""
 
 
 class _Waiting(NamedTuple, Generic[Question, Reply]):
@@ -60,10 +60,11 @@ class MicroBatcher(Generic[Question, Reply]):
             return
         began = self._clock()
         self._answer_batch(self._next_batch())
-        passes = min(int((self._clock() - began) * _PASSES_PER_SECOND), _MOST_PASSES)
-        self._is_idle = not self._waiting and passes <= _LEAST_PASSES
+        seconds = self._clock() - began - _SHORT_SECONDS
+        self._is_idle = seconds < 0 and not self._waiting
         if not self._is_idle:
-            loop.call_soon(self._pass, loop, max(passes, _LEAST_PASSES))
+            passes = int(max(seconds, 0.0) * _PASSES_PER_SECOND)
+            self._pass(loop, min(max(passes, _LEAST_PASSES), _MOST_PASSES))
 
     def _next_batch(self) -> list[_Waiting[Question, Reply]]:
         """Those who wait and have not gone, up to the most."""
