@@ -32,6 +32,8 @@ class RowLayout:
         self._kinds = dict(sorted(view.features.items()))
         self._definition = view.definition
         self._order = [list(self._kinds).index(name) for name in view.features]
+        self._is_in_order = self._order == sorted(self._order)
+        self._nothing = [None] * len(self._order)
         self._texts = [place for place, kind in enumerate(self._kinds.values()) if kind == "string"]
         fixed = "".join(_FORMATS[kind] for kind in self._kinds.values()) + f"{len(self._kinds)}s"
         self._struct = struct.Struct(f"<{fixed}x8s10xq")  # to the end of encode_timestamp's message
@@ -66,8 +68,6 @@ class RowLayout:
         What is missing, was written under another definition or by nobody of ours has no moment, and no values that
         mean anything. Raises OnlineStoreError for a message that no writer of ours made.
         """
-        if len(messages) == 1:
-            return self._decode_one(messages[0])
         rows = [self._absent if message is None else message for message in messages]
         *values, present, definitions, moments = self._columns(rows)
         if definitions.count(self._definition) < len(rows):
@@ -84,21 +84,24 @@ class RowLayout:
                     values[place][row] = None
         return moments, [values[place] for place in self._order]
 
-    def _decode_one(self, message: bytes | None) -> tuple[list[int | None], list[list[Any]]]:
-        """As `decode`, without what only many rows are worth."""
+    def decode_one(self, message: bytes | None) -> tuple[int | None, Sequence[Any]]:
+        """As `decode`, of one message: its moment, and its values in the view's order."""
         start = len(message) - self._struct.size if message else -1
         if message is None or start < 0:
-            return [None], [[None] for _ in self._order]
+            return None, self._nothing
         *values, present, definition, moment = self._struct.unpack_from(message, start)
         if definition != self._definition:
-            return [None], [[None] for _ in self._order]
-        columns = [[value] for value in values]
-        if self._texts:
-            self._put_texts([message], columns)
+            return None, self._nothing
+        end = start
+        for place in reversed(self._texts):
+            begin = end - values[place]
+            if begin < 0:
+                raise _cut_short()
+            values[place], end = message[begin:end].decode(), begin
         if present != self._whole:
             for place in _absent_places(present):
-                columns[place] = [None]
-        return [moment], [columns[place] for place in self._order]
+                values[place] = None
+        return moment, values if self._is_in_order else [values[place] for place in self._order]
 
     def _columns(self, rows: Sequence[bytes]) -> list[list[Any]]:
         """What lies at the fixed places, as columns: the features, which are there, definition, moment."""
@@ -116,11 +119,13 @@ class RowLayout:
         for place in reversed(self._texts):
             starts = [end - length for end, length in zip(ends, values[place], strict=True)]
             if min(starts, default=0) < 0:
-                raise OnlineStoreError(
-                    "The online store holds a row that is cut short.\nHint: run `mlway materialize`."
-                )
+                raise _cut_short()
             values[place] = [row[start:end].decode() for row, start, end in zip(rows, starts, ends, strict=True)]
             ends = starts
+
+
+def _cut_short() -> OnlineStoreError:
+    return OnlineStoreError("The online store holds a row that is cut short.\nHint: run `mlway materialize`.")
 
 
 @lru_cache(4_096)

@@ -28,7 +28,9 @@ class ViewReader:
         self.features = list(group.types)
         self._time_to_live = group.time_to_live // _MICROSECOND
         self._windows = _windows(group) if isinstance(group, WindowedFeatures) else []
-        self._shortest = min((window for window, _ in self._windows), default=-NEVER)
+        limits = [window for window, _ in self._windows] + [self._time_to_live or -NEVER]
+        self._first_to_change = min(limits)
+        """Microseconds of age in which stored values stay what they are."""
 
     def columns(self, moments: Sequence[int | None], values: list[list[Any]], as_of: int) -> ViewColumns:
         """The values as of a moment, in microseconds as `moments`, which say of when each entity's `values` are.
@@ -36,8 +38,6 @@ class ViewReader:
         The lists in `values` are changed.
         """
         oldest = as_of - self._time_to_live if self._time_to_live else NEVER
-        if len(moments) == 1 and moments[0] is not None and max(oldest, as_of - self._shortest) < moments[0] <= as_of:
-            return ViewColumns(values, [(as_of - moments[0]) / 1e6])  # what most single reads are
         alive = [moment if moment is not None and oldest <= moment <= as_of else None for moment in moments]
         if None in alive:
             for row in [row for row, moment in enumerate(alive) if moment is None]:
@@ -50,6 +50,13 @@ class ViewReader:
                 for place, value in features:
                     values[place][row] = value
         return ViewColumns(values, [None if moment is None else (as_of - moment) / 1e6 for moment in alive])
+
+    def row(self, moment: int | None, values: Sequence[Any], as_of: int) -> tuple[Sequence[Any], float | None]:
+        """As `columns`, of one entity: its values, and their age in seconds."""
+        if moment is not None and as_of - self._first_to_change < moment <= as_of:  # what most reads are
+            return values, (as_of - moment) / 1e6
+        columns, (age,) = self.columns([moment], [[value] for value in values], as_of)
+        return [value for (value,) in columns], age
 
 
 def _windows(group: WindowedFeatures) -> list[tuple[int, list[tuple[int, int | None]]]]:

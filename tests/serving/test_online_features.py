@@ -74,6 +74,18 @@ def test_rows_may_repeat_lack_and_not_know_their_entities(filled: OnlineStoreUnd
     assert read.missing == [[], everything[1:], everything[2:], everything[:2], everything]
 
 
+@pytest.mark.parametrize("age", [-MICROSECOND, timedelta(0), HOUR / 2, HOUR, 3 * HOUR, 6 * HOUR, 6 * HOUR + MICROSECOND])
+def test_a_row_alone_gets_what_it_gets_among_others(filled: OnlineStoreUnderTest, age: timedelta) -> None:
+    rows = {"plate": ["A1", "none", None, "A1"], "town": ["Rom", "Rom", None, "x"], "number": [-2, 5, 1, None]}
+    reader = filled.reader()
+    together = reader.read(rows, ODD + age)
+    for place in range(4):
+        alone = reader.read({name: values[place : place + 1] for name, values in rows.items()}, ODD + age)
+        assert list(alone.values.items()) == [(name, [column[place]]) for name, column in together.values.items()]
+        assert list(alone.ages.items()) == [(view, [ages[place]]) for view, ages in together.ages.items()]
+        assert alone.missing == [together.missing[place]]
+
+
 def test_no_rows_give_no_values(filled: OnlineStoreUnderTest) -> None:
     read = filled.reader().read({"plate": [], "town": [], "number": []}, NOON)
     assert set(map(len, read.values.values())) == {0}
