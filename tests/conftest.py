@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
+import hypothesis
 import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -22,6 +23,10 @@ from mlway_assets.local.graph import plan, run_jobs
 from mlway_assets.local.instance import open_instance
 from mlway_assets.local.paths import local_paths
 from mlway_assets.resources import Platform
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("mlway", deadline=None)
+hypothesis.settings.load_profile("mlway")
 
 
 @pytest.fixture(autouse=True, scope="session")
