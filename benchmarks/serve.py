@@ -6,6 +6,8 @@ same model file, with as many processes as we have replicas. Each is asked in tu
 8 and 32 connections; a figure is the median of the rounds. Ours checks a key, reads features, logs every decision and
 has its cache off.
 
+At last flights are asked for by Zipf's law (exponent 1.1), without the cache and with it.
+
 The last line is one JSON object: `ratio_8` and `ratio_32` are requests per second, ours / the peer's; `ratio_rank` the
 same for requests of 100 candidates over 8 connections; `of_ceiling` is ours / the no-op's at 8.
 """
@@ -18,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -26,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import orjson
 import polars as pl
 import yaml
@@ -39,6 +43,8 @@ from mlway_assets.local.services import RAY, build_services, prepare
 from mlway_assets.local.up import open_serve_api, product_url
 from mlway_assets.resources import Platform, open_platform
 from mlway_assets.rollout import desired_versions
+from serving.decision_records import split_decision
+from serving.decision_segments import SegmentContent, list_segments
 from serving.deploy import code_digest, serve_config
 
 PRODUCT = "flight_delay"
@@ -63,14 +69,16 @@ class Contestant:
     headers: Mapping[str, str]
 
 
-def write_configs(folder: Path, redis: Mapping[str, Any]) -> None:
-    """The project's configuration with Redis as its online store, REPLICAS replicas and no cache."""
+def write_configs(folder: Path, redis: Mapping[str, Any], cache_entries: int = 0) -> None:
+    """The project's configuration with Redis as its online store, REPLICAS replicas and such a cache."""
     configs = folder / "configs"
     shutil.rmtree(configs, ignore_errors=True)
     shutil.copytree(configs_folder(), configs, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
     changes: dict[str, Callable[[dict[str, Any]], None]] = {
         "environments/local.yaml": lambda content: content["feature_store"].update(online=dict(redis)),
-        f"products/{PRODUCT}.yaml": lambda content: content.update(endpoint=ENDPOINT),
+        f"products/{PRODUCT}.yaml": lambda content: content.update(
+            endpoint=ENDPOINT | {"cache_entries": cache_entries}
+        ),
     }
     for name, change in changes.items():
         content = yaml.safe_load((configs / name).read_text(encoding="utf-8"))
@@ -228,6 +236,37 @@ def measure(
     }
 
 
+def measure_cache(place: Platform, folder: Path, ours: Contestant, seconds: int) -> None:
+    """Print what the cache is worth where some flights are asked for far more often than others."""
+    flights = instances(place, 2_000)
+    places = np.random.default_rng(1).zipf(1.1, 40_000) - 1
+    requests = bodies([flights[place] for place in places[places < len(flights)]], 1)
+    online = yaml.safe_load((folder / "configs/environments/local.yaml").read_text(encoding="utf-8"))
+    redis = online["feature_store"]["online"]
+    for entries in (0, 10_000):
+        write_configs(folder, redis, entries)
+        declare(place, noop=False)
+        load(ours, requests, 8, 2)
+        since = time.time_ns() // 1_000
+        result = load(ours, requests, 8, seconds)
+        share = cache_hit_share(place, since)
+        print(f"cache of {entries:6,}: {result['rate']:,.0f} requests/s, p50 {result['p50']:.2f} ms, {share:.0%} hits")
+
+
+def cache_hit_share(place: Platform, since: int) -> float:
+    """Of the decisions logged since a moment, in microseconds since 1970, how many the cache answered."""
+    hits = total = 0
+    for segment in list_segments(place.environment.decisions_folder, PRODUCT):
+        if segment.path.stat().st_mtime_ns // 1_000 < since:
+            continue
+        for line in SegmentContent(segment).lines():
+            if line.is_decision:
+                content, _ = split_decision(line.payload)
+                if content["answered_at"] >= since:
+                    hits, total = hits + content["cache_hits"], total + 1
+    return hits / total
+
+
 def report(found: Mapping[tuple[str, str], Mapping[str, float]]) -> None:
     """The table, and the ratios."""
     print(f"{'':8}{'load':>6}{'requests/s':>12}{'p50 ms':>9}{'p99 ms':>9}")
@@ -259,7 +298,9 @@ def main() -> None:
         other = stack.enter_context(peer())
         ours = Contestant("ours", f"{url}/predict", {"Authorization": f"Bearer {local_key(place.environment)}"})
         noop = Contestant("noop", url.removesuffix("/flight-delay") + "/noop", {})
-        report(measure(place, ours, noop, other, chosen.seconds, chosen.rounds))
+        found = measure(place, ours, noop, other, chosen.seconds, chosen.rounds)
+        measure_cache(place, folder, ours, chosen.seconds)
+        report(found)
 
 
 if __name__ == "__main__":

@@ -146,6 +146,8 @@ def _ray_variables(environment: Environment, paths: LocalPaths, address: str) ->
         # Predictions are safe to repeat.
         "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
         "RAY_SERVE_HAPROXY_NBTHREAD": "2",
+        # A dead HAProxy is replaced after three checks that fail; they are 10 s apart by default.
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",
         # Else a Python process counts every request again, at a tenth of what answering takes. HAProxy's own exporter
         # and the replicas count them anyway.
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",

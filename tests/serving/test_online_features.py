@@ -74,7 +74,9 @@ def test_rows_may_repeat_lack_and_not_know_their_entities(filled: OnlineStoreUnd
     assert read.missing == [[], everything[1:], everything[2:], everything[:2], everything]
 
 
-@pytest.mark.parametrize("age", [-MICROSECOND, timedelta(0), HOUR / 2, HOUR, 3 * HOUR, 6 * HOUR, 6 * HOUR + MICROSECOND])
+@pytest.mark.parametrize(
+    "age", [-MICROSECOND, timedelta(0), HOUR / 2, HOUR, 3 * HOUR, 6 * HOUR, 6 * HOUR + MICROSECOND]
+)
 def test_a_row_alone_gets_what_it_gets_among_others(filled: OnlineStoreUnderTest, age: timedelta) -> None:
     rows = {"plate": ["A1", "none", None, "A1"], "town": ["Rom", "Rom", None, "x"], "number": [-2, 5, 1, None]}
     reader = filled.reader()
