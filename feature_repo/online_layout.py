@@ -84,23 +84,6 @@ class EntityKeys:
             return [None if part is None else prefix + part for part in parts[0]]
         return [None if None in row else prefix + b"".join(row) for row in zip(*parts, strict=True)]
 
-    def encode_one(self, columns: Mapping[str, Sequence[Any]]) -> bytes | None:
-        """As `encode`, of the only row."""
-        key = self.prefix
-        try:
-            for name, kind in self._kinds.items():
-                value = columns[name][0]
-                if value is None:
-                    return None
-                if kind == "string":
-                    text = value.encode()
-                    key += _TEXT.pack(_STRING, len(text)) + text
-                else:
-                    key += _NUMBER.pack(_INT64, 8, value)
-        except (AttributeError, TypeError, UnicodeError, struct.error) as error:
-            raise wrong_join_key(self._kinds, error) from error
-        return key
-
 
 def wrong_join_key(kinds: Mapping[str, str], problem: object) -> OnlineStoreError:
     """The error for a value of one of these join keys (name to type) that no entity can have."""

@@ -30,6 +30,10 @@ _GARBLED = (hiredis.HiredisError, IndexError, UnicodeDecodeError)
 """What parsing and decoding raise for bytes that nobody of ours wrote."""
 
 
+_FEW = 8
+"""Up to so many rows it takes less to decode each for itself than to begin with columns."""
+
+
 class RedisOnlineFeatures:
     """The reader of one Redis server. Each thread has a connection of its own, opened at its first read."""
 
@@ -56,8 +60,8 @@ class RedisOnlineFeatures:
         for _ in range(self._address.attempts):
             try:
                 count = row_count(entities)
-                if count == 1:
-                    return self._read_one(self._connection(), entities, moment)
+                if 0 < count <= _FEW:
+                    return self._read_few(self._connection(), entities, count, moment)
                 return assemble(self._views, self._read(self._connection(), entities, moment), count)
             except (OSError, BusyError) as error:
                 failure = error
@@ -94,24 +98,26 @@ class RedisOnlineFeatures:
             columns |= kind.columns(connection.receive(len(found)), keys, found, as_of)
         return columns
 
-    def _read_one(
-        self, connection: RedisConnection, entities: Mapping[str, Sequence[Any]], as_of: int
+    def _read_few(
+        self, connection: RedisConnection, entities: Mapping[str, Sequence[Any]], count: int, as_of: int
     ) -> FeatureColumns:
-        """As `_read` and `assemble`, of a single row: without columns."""
+        """As `_read` and `assemble`, row by row: each of a few rows is decoded for itself, and may be asked for twice."""
         connection.begin()
-        keys = [kind.keys.encode_one(entities) for kind in self._kinds]
+        keys = [kind.keys.encode(entities) for kind in self._kinds]
         connection.send(
-            b"".join([kind.command(key) for kind, key in zip(self._kinds, keys, strict=True) if key is not None])
+            b"".join([kind.command(key) for kind, asked in zip(self._kinds, keys, strict=True) for key in asked if key])
         )
         connection.flush()
         values, ages = self._no_values.copy(), self._no_ages.copy()
-        for kind, key in zip(self._kinds, keys, strict=True):
-            messages = connection.receive(1)[0] if key is not None else kind.nothing
-            for (view, layout), message in zip(kind.views, messages, strict=True):
-                row, age = view.row(*layout.decode_one(message), as_of)
-                values.update(zip(view.features, [[value] for value in row], strict=True))
-                ages[view.name] = [age]
-        return FeatureColumns(values, ages, [[view for view in ages if ages[view][0] is None]])
+        for kind, asked in zip(self._kinds, keys, strict=True):
+            replies = iter(connection.receive(count - asked.count(None)))
+            messages = [next(replies) if key else kind.nothing for key in asked]
+            for (view, layout), column in zip(kind.views, zip(*messages, strict=True), strict=True):
+                rows = [view.row(*layout.decode_one(message), as_of) for message in column]
+                values.update(zip(view.features, map(list, zip(*[row for row, _ in rows], strict=True)), strict=True))
+                ages[view.name] = [age for _, age in rows]
+        missing = [[view for view in ages if ages[view][row] is None] for row in range(count)]
+        return FeatureColumns(values, ages, missing)
 
     def _connection(self) -> RedisConnection:
         connection: RedisConnection | None = getattr(self._local, "connection", None)

@@ -77,15 +77,18 @@ def test_rows_may_repeat_lack_and_not_know_their_entities(filled: OnlineStoreUnd
 @pytest.mark.parametrize(
     "age", [-MICROSECOND, timedelta(0), HOUR / 2, HOUR, 3 * HOUR, 6 * HOUR, 6 * HOUR + MICROSECOND]
 )
-def test_a_row_alone_gets_what_it_gets_among_others(filled: OnlineStoreUnderTest, age: timedelta) -> None:
+@pytest.mark.parametrize("count", [1, 3, 8, 9])
+def test_a_few_rows_get_what_they_get_among_many(filled: OnlineStoreUnderTest, age: timedelta, count: int) -> None:
     rows = {"plate": ["A1", "none", None, "A1"], "town": ["Rom", "Rom", None, "x"], "number": [-2, 5, 1, None]}
+    rows = {name: values * 6 for name, values in rows.items()}
     reader = filled.reader()
     together = reader.read(rows, ODD + age)
-    for place in range(4):
-        alone = reader.read({name: values[place : place + 1] for name, values in rows.items()}, ODD + age)
-        assert list(alone.values.items()) == [(name, [column[place]]) for name, column in together.values.items()]
-        assert list(alone.ages.items()) == [(view, [ages[place]]) for view, ages in together.ages.items()]
-        assert alone.missing == [together.missing[place]]
+    for start in range(len(rows["plate"]) - count):
+        few = slice(start, start + count)
+        read = reader.read({name: values[few] for name, values in rows.items()}, ODD + age)
+        assert list(read.values.items()) == [(name, column[few]) for name, column in together.values.items()]
+        assert list(read.ages.items()) == [(view, ages[few]) for view, ages in together.ages.items()]
+        assert read.missing == together.missing[few]
 
 
 def test_no_rows_give_no_values(filled: OnlineStoreUnderTest) -> None:
