@@ -101,7 +101,7 @@ class RedisOnlineFeatures:
     def _read_few(
         self, connection: RedisConnection, entities: Mapping[str, Sequence[Any]], count: int, as_of: int
     ) -> FeatureColumns:
-        """As `_read` and `assemble`, of a few rows: each is decoded for itself, and its entities may be asked for twice."""
+        """As `_read` and `assemble`, of a few rows: each is decoded for itself, and entities may be asked for twice."""
         connection.begin()
         keys = [kind.keys.encode(entities) for kind in self._kinds]
         connection.send(
