@@ -247,6 +247,7 @@ def measure_cache(place: Platform, folder: Path, ours: Contestant, seconds: int)
     redis = online["feature_store"]["online"]
     for entries in (0, 10_000):
         write_configs(folder, redis, entries)
+        declare(place, noop=True)  # so that the replicas that follow have read it
         declare(place, noop=False)
         load(ours, requests, 8, 2)
         since = time.time_ns() // 1_000

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from configs.environments import Environment
 from configs.errors import MlwayError
-from configs.load import PROJECT_ROOT, configs_folder
+from configs.load import PROJECT_ROOT, configs_folder, load_project
 from configs.secrets import resolve_secret
 from mlway_assets.local.haproxy import write_haproxy
 from mlway_assets.local.instance import dagster_variables
 from mlway_assets.local.paths import LocalPaths, local_paths
+from serving.deploy import GATEWAY, GATEWAY_ENDPOINT
 
 MARK = "MLWAY_STATE_MARK"
 LOOPBACK = "127.0.0.1"
@@ -111,7 +112,8 @@ def prepare(environment: Environment) -> None:
             shutil.rmtree(session)
     (paths.state / "ray" / "ray_current_cluster").unlink(missing_ok=True)
     (paths.sockets / "h").mkdir(mode=0o700, exist_ok=True)
-    write_haproxy(paths.run / "haproxy")
+    endpoints = {name: product.endpoint for name, product in load_project().products.items()}
+    write_haproxy(paths.run / "haproxy", {GATEWAY: GATEWAY_ENDPOINT, **endpoints})
     secret = environment.ray.token_secret
     if secret is not None:
         _write_token(paths.ray_token, resolve_secret(secret))
