@@ -98,6 +98,7 @@ def platform(folder: Path, redis: Mapping[str, Any]) -> Iterator[Platform]:
     subprocess.run([MLWAY, "materialize", *(["ingest"] if is_built else ["--product", PRODUCT])], check=True)
     place = open_platform()
     prepare(place.environment)
+    local_key(place.environment)  # replicas that find no keys look again only some seconds later
     manager = ProcessManager(local_paths(place.environment))
     manager.start([service for service in build_services(place.environment, "local") if service.name == RAY])
     try:

@@ -4,8 +4,9 @@ No HTTP and no event loop here: what comes in is parsed and admitted, what goes 
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import accumulate, chain, pairwise
 from time import perf_counter, time_ns
 
@@ -56,12 +57,15 @@ class Answering:
     def __init__(self, product: str, predictor: Predictor, log: DecisionLog, observer: Observer) -> None:
         self._product, self._predictor, self._log, self._observer = product, predictor, log, observer
 
-    def __call__(self, asked: Sequence[Asked]) -> Sequence[bytes | Problem]:
-        """The body that each is answered with, or why it is not answered."""
+    def begin(self, asked: Sequence[Asked]) -> Callable[[], Sequence[bytes | Problem]]:
+        """Begin to answer questions; what it gives ends it, with the body that each is answered with, or why not."""
         for each in asked:
             each.passed("wait")
+        return partial(self._finish, asked, self._predictor.begin(_together([each.question.rows for each in asked])))
+
+    def _finish(self, asked: Sequence[Asked], predict: Callable[[], Answer]) -> Sequence[bytes | Problem]:
         try:
-            answer = self._predictor.predict(_together([each.question.rows for each in asked]))
+            answer = predict()
         except OnlineStoreUnavailableError as error:
             return [unavailable(str(error)) for _ in asked]
         except OnlineStoreError as error:

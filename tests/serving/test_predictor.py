@@ -106,16 +106,16 @@ def test_without_its_store_a_product_refuses_or_marks_what_it_says_and_asks_agai
     monkeypatch.setattr("serving.predictor.monotonic", lambda: time[0])
     strict, lenient = (OnlineReads([STATE], store, "redis", required=required) for required in (True, False))
     rows = {"plate": ["A1", "B2"]}
-    assert lenient.read(rows, NOON)[1] == ()
+    assert lenient.begin(rows, NOON)()[1] == ()
     store.is_there = False
     for _ in range(3):
-        read, degraded = lenient.read(rows, NOON)
+        read, degraded = lenient.begin(rows, NOON)()
         assert degraded == ("redis",)
         assert set(map(tuple, read.values.values())) == {(None, None)}
         assert read.missing == [[STATE.name]] * 2
         with pytest.raises(OnlineStoreUnavailableError):
-            strict.read(rows, NOON)
+            strict.begin(rows, NOON)()
     assert store.reads == 3, "a store that is gone is not waited for at every request"
     store.is_there = True
     time[0] += 1.5
-    assert lenient.read(rows, NOON)[1] == strict.read(rows, NOON)[1] == ()
+    assert lenient.begin(rows, NOON)()[1] == strict.begin(rows, NOON)()[1] == ()
