@@ -2,10 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
 
 import pytest
-from starlette.requests import Request
+from starlette.types import Message, Receive
 
 from serving.bodies import read_body
 from serving.problems import Problem
@@ -13,24 +12,22 @@ from serving.problems import Problem
 MOST_BYTES = 10
 
 
-def request_of(parts: Sequence[bytes], headers: dict[str, str], *, ends: str = "whole") -> Request:
-    """A request whose body comes in parts, and then ends, breaks off or hangs."""
+def sent(parts: Sequence[bytes], ends: str) -> Receive:
+    """A body that comes in parts, and then ends, breaks off or hangs."""
 
-    async def messages() -> AsyncIterator[dict[str, Any]]:
+    async def messages() -> AsyncIterator[Message]:
         for part in parts:
             yield {"type": "http.request", "body": part, "more_body": True}
         if ends == "hangs":
             await asyncio.Event().wait()
         yield {"type": "http.disconnect"} if ends == "breaks off" else {"type": "http.request", "body": b""}
 
-    sent = messages()
-    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-    return Request({"type": "http", "method": "POST", "path": "/", "headers": raw}, sent.__anext__)
+    return messages().__anext__
 
 
 def read(*parts: bytes, ends: str = "whole", seconds: float = 10, **headers: str) -> bytes:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return asyncio.run(read_body(request_of(parts, named, ends=ends), MOST_BYTES, seconds))
+    return asyncio.run(read_body(named, sent(parts, ends), MOST_BYTES, seconds))
 
 
 @pytest.mark.parametrize(
