@@ -1,8 +1,9 @@
 """From a request's rows to an answer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,9 @@ class Flickering:
 
     def __init__(self) -> None:
         self.is_there, self.reads = True, 0
+
+    def begin(self, entities: Mapping[str, Sequence[Any]], as_of: datetime) -> Callable[[], FeatureColumns]:
+        return partial(self.read, entities, as_of)
 
     def read(self, entities: Mapping[str, Sequence[Any]], as_of: datetime) -> FeatureColumns:
         self.reads += 1
