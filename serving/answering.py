@@ -61,15 +61,18 @@ class Answering:
         """Begin to answer questions; what it gives ends it, with the body that each is answered with, or why not."""
         for each in asked:
             each.passed("wait")
-        return partial(self._finish, asked, self._predictor.begin(_together([each.question.rows for each in asked])))
+        try:
+            return partial(
+                self._finish, asked, self._predictor.begin(_together([each.question.rows for each in asked]))
+            )
+        except OnlineStoreError as error:
+            return partial(_refused, asked, error)
 
     def _finish(self, asked: Sequence[Asked], predict: Callable[[], Answer]) -> Sequence[bytes | Problem]:
         try:
             answer = predict()
-        except OnlineStoreUnavailableError as error:
-            return [unavailable(str(error)) for _ in asked]
         except OnlineStoreError as error:
-            return [Problem(503, "Service Unavailable", str(error).splitlines()[0]) for _ in asked]
+            return _refused(asked, error)
         ends = list(accumulate(row_count(each.question.rows) for each in asked))
         given = [
             self._given(one, answer, start, end) for one, (start, end) in zip(asked, pairwise([0, *ends]), strict=True)
@@ -88,6 +91,8 @@ class Answering:
     def _recorded(self, answer: Answer, given: Sequence["_Given | Problem"]) -> Sequence[bytes | Problem]:
         """The bodies, once their decisions are in the log."""
         answered = [each for each in given if isinstance(each, _Given)]
+        if not answered:
+            return [each for each in given if isinstance(each, Problem)]
         began = perf_counter()
         try:
             self._log.append(*(self._decision(each, answer) for each in answered))
@@ -143,6 +148,13 @@ class _Given:
         """What is told of it."""
         asked = self.asked
         return Answered(self.decision, asked.caller or "", self.end - self.start, asked.stages, asked.traceparent)
+
+
+def _refused(asked: Sequence[Asked], error: OnlineStoreError) -> Sequence[bytes | Problem]:
+    """Each the same; one that does not answer may soon do so again."""
+    if isinstance(error, OnlineStoreUnavailableError):
+        return [unavailable(str(error)) for _ in asked]
+    return [Problem(503, "Service Unavailable", str(error).splitlines()[0]) for _ in asked]
 
 
 def unavailable(text: str) -> Problem:

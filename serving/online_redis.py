@@ -65,10 +65,10 @@ class RedisOnlineFeatures:
 
     def begin(self, entities: Mapping[str, Sequence[Any]], as_of: datetime) -> Callable[[], FeatureColumns]:
         """As `read`, in two steps; see OnlineFeatures."""
-        sent: _Sent | OSError
+        sent: _Sent | Exception
         try:
             sent = self._send(entities)
-        except OSError as error:
+        except (OSError, BusyError) as error:
             self._close()
             sent = error
         except BaseException:
@@ -77,11 +77,11 @@ class RedisOnlineFeatures:
         return partial(self._finish, entities, epoch_microseconds(as_of), sent)
 
     def _finish(
-        self, entities: Mapping[str, Sequence[Any]], as_of: int, sent: "_Sent | OSError | None"
+        self, entities: Mapping[str, Sequence[Any]], as_of: int, sent: "_Sent | Exception | None"
     ) -> FeatureColumns:
         """A connection that fails is replaced, as often as is declared."""
         failure: Exception | None = None
-        if isinstance(sent, OSError):
+        if isinstance(sent, Exception):
             failure, sent = sent, None
         for _ in range(self._address.attempts - (failure is not None)):
             try:

@@ -12,7 +12,7 @@ from servers import RedisServer
 
 from feature_repo.online_layout import EntityKeys, redis_key, redis_timestamp_field
 from feature_repo.online_writing import push_values
-from serving.online_features import OnlineFeatures, OnlineStoreError
+from serving.online_features import OnlineFeatures, OnlineStoreError, OnlineStoreUnavailableError
 
 TIMESTAMP = redis_timestamp_field("car_state")
 
@@ -87,3 +87,25 @@ def test_a_server_that_is_no_redis_is_an_error_that_says_what_to_do(tmp_path: Pa
         with pytest.raises(OnlineStoreError, match="look whether it is the server of the environment"):
             reader.read({"plate": ["A1"]}, NOON)
         server.join()
+
+
+def test_a_server_that_is_still_loading_is_unavailable_for_now_and_asked_as_often_as_declared(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        address = {"kind": "redis", "host": "127.0.0.1", "port": port, "database": 1, "attempts": 2}
+        reader = OnlineStoreUnderTest(tmp_path, address).reader(STATE)
+        asked = []
+
+        def answer() -> None:
+            for _ in range(2):
+                connection, _ = listener.accept()
+                with connection:
+                    asked.append(connection.recv(1_000))
+                    connection.sendall(b"-LOADING Redis is loading the dataset in memory\r\n")
+
+        server = threading.Thread(target=answer)
+        server.start()
+        with pytest.raises(OnlineStoreUnavailableError, match="tried 2 times: LOADING"):
+            reader.read({"plate": ["A1"]}, NOON)
+        server.join()
+        assert [b"SELECT" in command for command in asked] == [True, True]
