@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import Generic, TypeVar
 
 from configs.products import Endpoint
-from serving.batching import Finish, MicroBatcher
+from serving.batching import MicroBatcher
 from serving.problems import Problem
 from serving.rate_limit import whole_seconds
 
@@ -80,19 +80,19 @@ class Admission(Generic[Question, Reply]):
 
     def __init__(
         self,
-        begin: Callable[[Sequence[Question]], Finish[Reply]],
+        answer: Callable[[Sequence[Question]], Sequence[Reply]],
         size: Callable[[Question], int],
         endpoint: Endpoint,
         clock: Callable[[], float] = perf_counter,
     ) -> None:
-        """`begin` and `size` are those of MicroBatcher; sizes are rows."""
-        self._begin, self._size, self._clock = begin, size, clock
+        """`answer` and `size` are those of MicroBatcher; sizes are rows."""
+        self._answer, self._size, self._clock = answer, size, clock
         self._always, self._most = endpoint.target_ongoing_requests, endpoint.most_requests
         self._deadline = endpoint.deadline_seconds
         self._in_hand = 0
         self._pace = Pace(clock)
         self._batcher: MicroBatcher[_Waiting[Question], Reply | None] = MicroBatcher(
-            self._begin_in_time, lambda waiting: waiting.size, endpoint.max_instances, clock
+            self._answer_in_time, lambda waiting: waiting.size, endpoint.max_instances, clock
         )
 
     def check(self) -> None:
@@ -106,7 +106,7 @@ class Admission(Generic[Question, Reply]):
             raise OverloadedError("What is in hand takes too long for another request to be answered in time.", seconds)
 
     async def ask(self, question: Question) -> Reply:
-        """The reply. Raises OverloadedError where its turn came too late, else what was raised for it."""
+        """The reply. Raises OverloadedError where its turn came too late, else what `answer` raised."""
         waiting = _Waiting(question, self._size(question), self._clock() + self._deadline)
         work = waiting.size + REQUEST_ROWS
         self._in_hand += 1
@@ -122,14 +122,9 @@ class Admission(Generic[Question, Reply]):
             raise OverloadedError(f"The request has waited for {self._deadline:g} s, its deadline.", self._pace.seconds)
         return reply
 
-    def _begin_in_time(self, asked: Sequence[_Waiting[Question]]) -> Finish[Reply | None]:
+    def _answer_in_time(self, asked: Sequence[_Waiting[Question]]) -> Sequence[Reply | None]:
         """Only what is not late is computed."""
         now = self._clock()
         questions = [waiting.question for waiting in asked if now < waiting.expires]
-        finish: Finish[Reply] = self._begin(questions) if questions else tuple
-
-        def finish_all() -> Sequence[Reply | None]:
-            replies = iter(finish())
-            return [next(replies) if now < waiting.expires else None for waiting in asked]
-
-        return finish_all
+        replies = iter(self._answer(questions) if questions else ())
+        return [next(replies) if now < waiting.expires else None for waiting in asked]

@@ -4,9 +4,8 @@ No HTTP and no event loop here: what comes in is parsed and admitted, what goes 
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import accumulate, chain, pairwise
 from time import perf_counter, time_ns
 
@@ -57,22 +56,16 @@ class Answering:
     def __init__(self, product: str, predictor: Predictor, log: DecisionLog, observer: Observer) -> None:
         self._product, self._predictor, self._log, self._observer = product, predictor, log, observer
 
-    def begin(self, asked: Sequence[Asked]) -> Callable[[], Sequence[bytes | Problem]]:
-        """Begin to answer questions; what it gives ends it, with the body that each is answered with, or why not."""
+    def __call__(self, asked: Sequence[Asked]) -> Sequence[bytes | Problem]:
+        """The body that each is answered with, or why it is not answered."""
         for each in asked:
             each.passed("wait")
         try:
-            return partial(
-                self._finish, asked, self._predictor.begin(_together([each.question.rows for each in asked]))
-            )
+            answer = self._predictor.predict(_together([each.question.rows for each in asked]))
+        except OnlineStoreUnavailableError as error:
+            return [unavailable(str(error)) for _ in asked]
         except OnlineStoreError as error:
-            return partial(_refused, asked, error)
-
-    def _finish(self, asked: Sequence[Asked], predict: Callable[[], Answer]) -> Sequence[bytes | Problem]:
-        try:
-            answer = predict()
-        except OnlineStoreError as error:
-            return _refused(asked, error)
+            return [Problem(503, "Service Unavailable", str(error).splitlines()[0]) for _ in asked]
         ends = list(accumulate(row_count(each.question.rows) for each in asked))
         given = [
             self._given(one, answer, start, end) for one, (start, end) in zip(asked, pairwise([0, *ends]), strict=True)
@@ -148,13 +141,6 @@ class _Given:
         """What is told of it."""
         asked = self.asked
         return Answered(self.decision, asked.caller or "", self.end - self.start, asked.stages, asked.traceparent)
-
-
-def _refused(asked: Sequence[Asked], error: OnlineStoreError) -> Sequence[bytes | Problem]:
-    """Each the same; one that does not answer may soon do so again."""
-    if isinstance(error, OnlineStoreUnavailableError):
-        return [unavailable(str(error)) for _ in asked]
-    return [Problem(503, "Service Unavailable", str(error).splitlines()[0]) for _ in asked]
 
 
 def unavailable(text: str) -> Problem:

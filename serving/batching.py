@@ -3,8 +3,6 @@
 Nothing waits for company that is not there. While the replica works on some requests others arrive, and those are the
 next batch: the busier it is, the less each costs. What the rows are, and what an answer is, it does not know.
 
-A batch is begun and, some passes of the event loop later, finished: what it has asked others for can come meanwhile.
-
 Between two batches the network comes first, the longer the longer the one before took. uvloop accepts one connection in
 a pass of its loop: were each pass to compute, callers would wait where nobody counts or refuses them, in the kernel.
 """
@@ -12,13 +10,11 @@ a pass of its loop: were each pass to compute, callers would wait where nobody c
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
 from time import perf_counter
-from typing import Generic, NamedTuple, NoReturn, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 Question = TypeVar("Question")
 Reply = TypeVar("Reply")
-Finish = Callable[[], Sequence[Reply]]
 _LEAST_PASSES, _MOST_PASSES = 4, 2_000
 """Of the event loop, before a batch. A request whose bytes have come takes four through Serve, so that it comes along.
 A pass in which nothing has come takes a microsecond."""
@@ -37,59 +33,38 @@ class MicroBatcher(Generic[Question, Reply]):
 
     def __init__(
         self,
-        begin: Callable[[Sequence[Question]], Finish[Reply]],
+        answer: Callable[[Sequence[Question]], Sequence[Reply]],
         size: Callable[[Question], int],
         most: int,
         clock: Callable[[], float] = perf_counter,
     ) -> None:
-        """`begin` begins to reply to some questions, whose sizes add up to `most` unless there is only one.
-
-        What it gives is called later, for a reply to each.
-        """
-        self._begin, self._size, self._most, self._clock = begin, size, most, clock
+        """`answer` replies to each of some questions, whose sizes add up to `most` unless there is only one."""
+        self._answer, self._size, self._most, self._clock = answer, size, most, clock
         self._waiting: deque[_Waiting[Question, Reply]] = deque()
         self._is_idle = True
 
     async def ask(self, question: Question) -> Reply:
-        """The reply. Raises what was raised for this question."""
+        """The reply. Raises what `answer` raised for this question."""
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[Reply] = loop.create_future()
         self._waiting.append(_Waiting(question, self._size(question), reply))
         if self._is_idle:
             self._is_idle = False
-            self._after(loop, _LEAST_PASSES, self._begin_batch)
+            self._pass(loop, _LEAST_PASSES)
         return await reply
 
-    def _after(self, loop: asyncio.AbstractEventLoop, passes: int, then: Callable[..., None]) -> None:
-        """Let the loop do what there is to do, so many times."""
-        if passes:
-            loop.call_soon(self._after, loop, passes - 1, then)
-        else:
-            then(loop)
-
-    def _begin_batch(self, loop: asyncio.AbstractEventLoop) -> None:
-        batch = self._next_batch()
+    def _pass(self, loop: asyncio.AbstractEventLoop, left: int) -> None:
+        """Let the loop do what there is to do, so many times, and then answer a batch."""
+        if left:
+            loop.call_soon(self._pass, loop, left - 1)
+            return
         began = self._clock()
-        try:
-            finish = self._begin([asked.question for asked in batch]) if batch else tuple
-        except Exception as error:
-            finish = partial(_raise, error)
-        self._after(loop, _LEAST_PASSES, partial(self._finish_batch, batch, finish, self._clock() - began))
-
-    def _finish_batch(
-        self,
-        batch: Sequence[_Waiting[Question, Reply]],
-        finish: Finish[Reply],
-        seconds: float,
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
-        began = self._clock()
-        self._reply(batch, finish)
-        seconds += self._clock() - began - _SHORT_SECONDS
+        self._answer_batch(self._next_batch())
+        seconds = self._clock() - began - _SHORT_SECONDS
         self._is_idle = seconds < 0 and not self._waiting
         if not self._is_idle:
             passes = int(max(seconds, 0.0) * _PASSES_PER_SECOND)
-            self._after(loop, min(max(passes, _LEAST_PASSES), _MOST_PASSES), self._begin_batch)
+            self._pass(loop, min(max(passes, _LEAST_PASSES), _MOST_PASSES))
 
     def _next_batch(self) -> list[_Waiting[Question, Reply]]:
         """Those who wait and have not gone, up to the most."""
@@ -102,24 +77,18 @@ class MicroBatcher(Generic[Question, Reply]):
                 rows += asked.size
         return batch
 
-    def _reply(self, batch: Sequence[_Waiting[Question, Reply]], finish: Finish[Reply]) -> None:
+    def _answer_batch(self, batch: Sequence[_Waiting[Question, Reply]]) -> None:
         """Should the batch fail, each is asked alone: a question answers for itself and not for its neighbours."""
+        if not batch:
+            return
         try:
-            replies = finish()
+            replies = self._answer([asked.question for asked in batch])
         except Exception as error:
-            if len(batch) > 1:
-                for asked in batch:
-                    self._reply([asked], partial(self._ask_alone, asked.question))
-            elif not batch[0].reply.cancelled():
+            if len(batch) == 1:
                 batch[0].reply.set_exception(error)
+                return
+            for asked in batch:
+                self._answer_batch([asked])
             return
         for asked, reply in zip(batch, replies, strict=True):
-            if not asked.reply.cancelled():
-                asked.reply.set_result(reply)
-
-    def _ask_alone(self, question: Question) -> Sequence[Reply]:
-        return self._begin([question])()
-
-
-def _raise(error: Exception) -> NoReturn:
-    raise error
+            asked.reply.set_result(reply)

@@ -4,7 +4,7 @@ The interface, and the way from it to a frame. How messages become values is in 
 online_sqlite.py and online_redis.py. Neither Feast nor pandas is loaded; tests hold each reader against Feast's.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -47,13 +47,6 @@ class OnlineFeatures(Protocol):
 
         A value from after `as_of`, or older than its ttl, is missing. Raises OnlineStoreError, of which
         OnlineStoreUnavailableError says that the store does not answer.
-        """
-        ...
-
-    def begin(self, entities: Mapping[str, Sequence[Any]], as_of: datetime) -> Callable[[], FeatureColumns]:
-        """As `read`, in two steps: the store is asked now, and its reply taken by what this gives.
-
-        A thread begins one at a time; one that was begun and not ended is lost, and read again if it is ended later.
         """
         ...
 

@@ -4,10 +4,9 @@ A read of one row goes a shorter way than one of many, and gives the same.
 """
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import hiredis
 
@@ -35,14 +34,6 @@ _FEW = 8
 """Up to so many rows it takes less to decode each for itself than to begin with columns."""
 
 
-class _Sent(NamedTuple):
-    """Commands on their way: for each kind of hash, every row's entity, and those that were asked for."""
-
-    connection: RedisConnection
-    asked: list[tuple[list[bytes | None], list[bytes]]]
-    is_few: bool
-
-
 class RedisOnlineFeatures:
     """The reader of one Redis server. Each thread has a connection of its own, opened at its first read."""
 
@@ -60,37 +51,20 @@ class RedisOnlineFeatures:
         self._local = threading.local()
 
     def read(self, entities: Mapping[str, Sequence[Any]], as_of: datetime) -> FeatureColumns:
-        """The features of every row as of a moment; see OnlineFeatures."""
-        return self.begin(entities, as_of)()
+        """The features of every row as of a moment; see OnlineFeatures.
 
-    def begin(self, entities: Mapping[str, Sequence[Any]], as_of: datetime) -> Callable[[], FeatureColumns]:
-        """As `read`, in two steps; see OnlineFeatures."""
-        sent: _Sent | Exception
-        try:
-            sent = self._send(entities)
-        except (OSError, BusyError) as error:
-            self._close()
-            sent = error
-        except BaseException:
-            self._close()  # some of the commands may be on their way
-            raise
-        return partial(self._finish, entities, epoch_microseconds(as_of), sent)
-
-    def _finish(
-        self, entities: Mapping[str, Sequence[Any]], as_of: int, sent: "_Sent | Exception | None"
-    ) -> FeatureColumns:
-        """A connection that fails is replaced, as often as is declared."""
+        A connection that fails is replaced, as often as is declared.
+        """
+        moment = epoch_microseconds(as_of)
         failure: Exception | None = None
-        if isinstance(sent, Exception):
-            failure, sent = sent, None
-        for _ in range(self._address.attempts - (failure is not None)):
+        for _ in range(self._address.attempts):
             try:
-                is_lost = getattr(self._local, "sent", None) is not sent
-                if sent is None or is_lost:
-                    sent = self._send(entities)
-                return self._received(sent, row_count(entities), as_of)
+                count = row_count(entities)
+                if 0 < count <= _FEW:
+                    return self._read_few(self._connection(), entities, count, moment)
+                return assemble(self._views, self._read(self._connection(), entities, moment), count)
             except (OSError, BusyError) as error:
-                failure, sent = error, None
+                failure = error
                 self._close()
             except _GARBLED as error:
                 self._close()
@@ -107,40 +81,37 @@ class RedisOnlineFeatures:
             "Hint: look whether it runs, and at `feature_store.online` of the environment."
         ) from failure
 
-    def _send(self, entities: Mapping[str, Sequence[Any]]) -> "_Sent":
-        """All commands; Redis works on some while others are packed."""
-        if getattr(self._local, "sent", None) is not None:
-            self._close()  # with the replies to a read that nobody has ended
-        connection = self._connection()
+    def _read(
+        self, connection: RedisConnection, entities: Mapping[str, Sequence[Any]], as_of: int
+    ) -> dict[str, ViewColumns]:
+        """All commands go out before the first reply is awaited; Redis works on some while others are packed."""
         connection.begin()
         asked = []
-        is_few = 0 < row_count(entities) <= _FEW
         for kind in self._kinds:
             keys = kind.keys.encode(entities)
-            found = [key for key in keys if key is not None] if is_few else _distinct(keys)
+            found = _distinct(keys)
             connection.send(kind.commands(found))
-            asked.append((keys, found))
+            asked.append((kind, keys, found))
         connection.flush()
-        self._local.sent = sent = _Sent(connection, asked, is_few)
-        return sent
+        columns: dict[str, ViewColumns] = {}
+        for kind, keys, found in asked:
+            columns |= kind.columns(connection.receive(len(found)), keys, found, as_of)
+        return columns
 
-    def _received(self, sent: "_Sent", count: int, as_of: int) -> FeatureColumns:
-        if sent.is_few:
-            features = self._row_by_row(sent, count, as_of)
-        else:
-            columns: dict[str, ViewColumns] = {}
-            for kind, (keys, found) in zip(self._kinds, sent.asked, strict=True):
-                columns |= kind.columns(sent.connection.receive(len(found)), keys, found, as_of)
-            features = assemble(self._views, columns, count)
-        self._local.sent = None
-        return features
-
-    def _row_by_row(self, sent: "_Sent", count: int, as_of: int) -> FeatureColumns:
-        """Each of a few rows is decoded for itself, and entities may have been asked for twice."""
+    def _read_few(
+        self, connection: RedisConnection, entities: Mapping[str, Sequence[Any]], count: int, as_of: int
+    ) -> FeatureColumns:
+        """As `_read` and `assemble`, of a few rows: each is decoded for itself, and entities may be asked for twice."""
+        connection.begin()
+        keys = [kind.keys.encode(entities) for kind in self._kinds]
+        connection.send(
+            b"".join([kind.command(key) for kind, asked in zip(self._kinds, keys, strict=True) for key in asked if key])
+        )
+        connection.flush()
         values, ages = self._no_values.copy(), self._no_ages.copy()
-        for kind, (keys, found) in zip(self._kinds, sent.asked, strict=True):
-            replies = iter(sent.connection.receive(len(found)))
-            messages = [kind.nothing if key is None else next(replies) for key in keys]
+        for kind, asked in zip(self._kinds, keys, strict=True):
+            replies = iter(connection.receive(count - asked.count(None)))
+            messages = [next(replies) if key else kind.nothing for key in asked]
             for (view, layout), column in zip(kind.views, zip(*messages, strict=True), strict=True):
                 rows = [view.row(*layout.decode_one(message), as_of) for message in column]
                 values.update(zip(view.features, map(list, zip(*[row for row, _ in rows], strict=True)), strict=True))
@@ -156,7 +127,7 @@ class RedisOnlineFeatures:
 
     def _close(self) -> None:
         connection: RedisConnection | None = getattr(self._local, "connection", None)
-        self._local.connection = self._local.sent = None
+        self._local.connection = None
         if connection is not None:
             connection.close()
 
@@ -171,6 +142,10 @@ class _KindOfHash:
         self._head = b"*%d\r\n$5\r\nHMGET\r\n" % (2 + len(views))
         self._tail = b"".join(packed(redis_timestamp_field(view.name)) for view in views)
         self._end = HASH_SUFFIX + b"\r\n" + self._tail
+
+    def command(self, key: bytes) -> bytes:
+        """The command for one entity."""
+        return b"%b$%d\r\n%b%b" % (self._head, len(key) + len(HASH_SUFFIX), key, self._end)
 
     def commands(self, keys: Sequence[bytes]) -> bytes:
         """One command for each entity."""

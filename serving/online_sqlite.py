@@ -3,9 +3,9 @@
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import chain
 from operator import itemgetter
 from typing import Any
@@ -49,10 +49,6 @@ class SqliteOnlineFeatures:
         self._most_rows = max(1, min(_MOST_ROWS, _MOST_PARAMETERS // max(1, len(self._keys))))
         self._local = threading.local()
         self._statement = lru_cache(256)(self._build_statement)
-
-    def begin(self, entities: Mapping[str, Sequence[Any]], as_of: datetime) -> Callable[[], FeatureColumns]:
-        """There is nobody to wait for; see OnlineFeatures."""
-        return partial(self.read, entities, as_of)
 
     def read(self, entities: Mapping[str, Sequence[Any]], as_of: datetime) -> FeatureColumns:
         """The features of every row as of a moment; see OnlineFeatures."""

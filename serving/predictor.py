@@ -1,9 +1,8 @@
 """From a request's rows to an answer: read features, add request features, score. No HTTP and no Ray here."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from time import monotonic, perf_counter
 from typing import Any, NamedTuple
@@ -130,24 +129,11 @@ class Predictor:
 
     def predict(self, rows: Columns) -> Answer:
         """A score for each row, which are at least one. Raises OnlineStoreError."""
-        return self.begin(rows)()
-
-    def begin(self, rows: Columns) -> Callable[[], Answer]:
-        """Begin to predict: the online store is asked. What it gives is `predict` without what has come meanwhile."""
         served, now = self._served, self._clock.now()
         if served is None:
-            return partial(self._baseline, rows, epoch_microseconds(now))
-        return partial(self._finish, served, rows, now, self._features.begin(rows, now))
-
-    def _finish(
-        self,
-        served: ServedModel,
-        rows: Columns,
-        now: datetime,
-        features: Callable[[], tuple[FeatureColumns, tuple[str, ...]]],
-    ) -> Answer:
+            return self._baseline(rows, epoch_microseconds(now))
         began = perf_counter()
-        read, degraded = features()
+        read, degraded = self._features.read(rows, now)
         values = {**read.values, **self._request.values(rows, read)}
         matrix = served.vectors.matrix(values)
         has_features = perf_counter()
@@ -189,25 +175,17 @@ class OnlineReads:
         self._store, self._kind, self._required = store, kind, required
         self._next_try = 0.0
 
-    def begin(self, rows: Columns, now: datetime) -> Callable[[], tuple[FeatureColumns, tuple[str, ...]]]:
-        """Begin to read the features of each row. What it gives ends it.
+    def read(self, rows: Columns, now: datetime) -> tuple[FeatureColumns, tuple[str, ...]]:
+        """The features of each row, and what of the platform was not there to give them. Raises OnlineStoreError.
 
-        It gives them, and what of the platform was not there to give them. Raises OnlineStoreError, sooner or later.
         Once the store does not answer it is left alone for a second: who asks meanwhile need not wait for it too.
         """
         if not self._groups:  # the request alone says everything
-            return lambda: (FeatureColumns({}, {}, [[] for _ in range(row_count(rows))]), ())
-        if monotonic() < self._next_try:
-            return partial(self._finish, rows, None)
-        return partial(self._finish, rows, self._store.begin({key: rows[key] for key in self._join_keys}, now))
-
-    def _finish(
-        self, rows: Columns, read: Callable[[], FeatureColumns] | None
-    ) -> tuple[FeatureColumns, tuple[str, ...]]:
+            return FeatureColumns({}, {}, [[] for _ in range(row_count(rows))]), ()
         gone: OnlineStoreUnavailableError | None = None
-        if read is not None:
+        if monotonic() >= self._next_try:
             try:
-                return read(), ()
+                return self._store.read({key: rows[key] for key in self._join_keys}, now), ()
             except OnlineStoreUnavailableError as error:
                 gone = error
                 self._next_try = monotonic() + _SECONDS_UNTIL_ANOTHER_TRY

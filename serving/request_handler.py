@@ -41,7 +41,7 @@ class RequestHandler:
         self._readers: dict[str, Callable[[bytes], Question]] = {"predict": reader.read}
         if product.task == "ranking":
             self._readers["rank"] = reader.read_ranking
-        self._admission = Admission(answering.begin, lambda asked: row_count(asked.question.rows), product.endpoint)
+        self._admission = Admission(answering, lambda asked: row_count(asked.question.rows), product.endpoint)
 
     async def handle(self, method: str, path: str, headers: Mapping[str, str], read: Read) -> Reply:
         """The reply to a request; `path` is what follows the product's route. Every failure is a problem document."""

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from functools import partial
 
 import pytest
 
@@ -31,7 +30,7 @@ class Machine:
 
     def admission(self, **limits: float) -> Admission[int, int]:
         endpoint = Endpoint.model_validate(LIMITS | limits)
-        return Admission(lambda asked: partial(self, asked), lambda rows: rows, endpoint, self.clock)
+        return Admission(self, lambda rows: rows, endpoint, self.clock)
 
 
 async def take(admission: Admission[int, int], rows: int) -> int | OverloadedError:

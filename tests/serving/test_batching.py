@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from functools import partial
 
 import pytest
 
@@ -24,9 +23,7 @@ class Doubling:
 
 def ask_all(answer: Doubling, numbers: Sequence[int], most: int = 100) -> list[int | BaseException]:
     async def run() -> list[int | BaseException]:
-        batcher: MicroBatcher[int, int] = MicroBatcher(
-            lambda asked: partial(answer, asked), lambda number: number, most
-        )
+        batcher: MicroBatcher[int, int] = MicroBatcher(answer, lambda number: number, most)
         return await asyncio.gather(*map(batcher.ask, numbers), return_exceptions=True)
 
     return asyncio.run(run())
@@ -54,7 +51,7 @@ def test_later_questions_are_another_batch_and_who_has_gone_is_not_answered() ->
     answer = Doubling()
 
     async def run() -> int:
-        batcher: MicroBatcher[int, int] = MicroBatcher(lambda asked: partial(answer, asked), lambda number: number, 100)
+        batcher: MicroBatcher[int, int] = MicroBatcher(answer, lambda number: number, 100)
         gone = asyncio.create_task(batcher.ask(1))
         await asyncio.sleep(0)
         gone.cancel()
@@ -77,9 +74,7 @@ def test_after_a_long_batch_the_network_comes_first_and_what_arrives_meanwhile_i
         return answer(numbers)
 
     async def run() -> None:
-        batcher: MicroBatcher[int, int] = MicroBatcher(
-            lambda asked: partial(slowly, asked), lambda _: 1, 100, lambda: now
-        )
+        batcher: MicroBatcher[int, int] = MicroBatcher(slowly, lambda _: 1, 100, lambda: now)
 
         async def come_in_turn(count: int) -> None:
             """One in each pass of the loop, as connections do."""
@@ -105,14 +100,12 @@ def test_nothing_waits_longer_than_a_few_passes_once_the_loop_has_come_to_rest()
         return answer(numbers)
 
     async def run() -> None:
-        batcher: MicroBatcher[int, int] = MicroBatcher(
-            lambda asked: partial(slowly, asked), lambda _: 1, 100, lambda: now
-        )
+        batcher: MicroBatcher[int, int] = MicroBatcher(slowly, lambda _: 1, 100, lambda: now)
         await batcher.ask(1)
         for _ in range(2_010):
             await asyncio.sleep(0)
         second = asyncio.create_task(batcher.ask(2))
-        for _ in range(12):
+        for _ in range(8):
             await asyncio.sleep(0)
         assert second.done()
 

@@ -91,15 +91,6 @@ def test_a_few_rows_get_what_they_get_among_many(filled: OnlineStoreUnderTest, a
         assert read.missing == together.missing[few]
 
 
-def test_a_read_that_was_begun_and_not_ended_is_not_mixed_up_with_the_next(filled: OnlineStoreUnderTest) -> None:
-    reader = filled.reader(STATE)
-    first = reader.begin({"plate": ["A1"]}, ODD + HOUR / 2)
-    second = reader.begin({"plate": ["B2", "none"]}, ODD + HOUR / 2)
-    assert reader.read({"plate": ["none"]}, ODD + HOUR / 2).missing == [["car_state"]]
-    assert second().missing == [[], ["car_state"]]
-    assert first().values["kilometres"] == [7]
-
-
 def test_no_rows_give_no_values(filled: OnlineStoreUnderTest) -> None:
     read = filled.reader().read({"plate": [], "town": [], "number": []}, NOON)
     assert set(map(len, read.values.values())) == {0}

@@ -1,9 +1,8 @@
 """From a request's rows to an answer."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +89,6 @@ class Flickering:
     def __init__(self) -> None:
         self.is_there, self.reads = True, 0
 
-    def begin(self, entities: Mapping[str, Sequence[Any]], as_of: datetime) -> Callable[[], FeatureColumns]:
-        return partial(self.read, entities, as_of)
-
     def read(self, entities: Mapping[str, Sequence[Any]], as_of: datetime) -> FeatureColumns:
         self.reads += 1
         if not self.is_there:
@@ -110,16 +106,16 @@ def test_without_its_store_a_product_refuses_or_marks_what_it_says_and_asks_agai
     monkeypatch.setattr("serving.predictor.monotonic", lambda: time[0])
     strict, lenient = (OnlineReads([STATE], store, "redis", required=required) for required in (True, False))
     rows = {"plate": ["A1", "B2"]}
-    assert lenient.begin(rows, NOON)()[1] == ()
+    assert lenient.read(rows, NOON)[1] == ()
     store.is_there = False
     for _ in range(3):
-        read, degraded = lenient.begin(rows, NOON)()
+        read, degraded = lenient.read(rows, NOON)
         assert degraded == ("redis",)
         assert set(map(tuple, read.values.values())) == {(None, None)}
         assert read.missing == [[STATE.name]] * 2
         with pytest.raises(OnlineStoreUnavailableError):
-            strict.begin(rows, NOON)()
+            strict.read(rows, NOON)
     assert store.reads == 3, "a store that is gone is not waited for at every request"
     store.is_there = True
     time[0] += 1.5
-    assert lenient.begin(rows, NOON)()[1] == strict.begin(rows, NOON)()[1] == ()
+    assert lenient.read(rows, NOON)[1] == strict.read(rows, NOON)[1] == ()
