@@ -59,12 +59,14 @@ class MicroBatcher(Generic[Question, Reply]):
             loop.call_soon(self._pass, loop, left - 1)
             return
         began = self._clock()
-        self._answer_batch(self._next_batch())
-        seconds = self._clock() - began - _SHORT_SECONDS
-        self._is_idle = seconds < 0 and not self._waiting
-        if not self._is_idle:
-            passes = int(max(seconds, 0.0) * _PASSES_PER_SECOND)
-            self._pass(loop, min(max(passes, _LEAST_PASSES), _MOST_PASSES))
+        try:
+            self._answer_batch(self._next_batch())
+        finally:  # whatever happens, the next ones have their turn
+            seconds = self._clock() - began - _SHORT_SECONDS
+            self._is_idle = seconds < 0 and not self._waiting
+            if not self._is_idle:
+                passes = int(max(seconds, 0.0) * _PASSES_PER_SECOND)
+                self._pass(loop, min(max(passes, _LEAST_PASSES), _MOST_PASSES))
 
     def _next_batch(self) -> list[_Waiting[Question, Reply]]:
         """Those who wait and have not gone, up to the most."""
@@ -82,7 +84,7 @@ class MicroBatcher(Generic[Question, Reply]):
         if not batch:
             return
         try:
-            replies = self._answer([asked.question for asked in batch])
+            replies = list(zip(batch, self._answer([asked.question for asked in batch]), strict=True))
         except Exception as error:
             if len(batch) == 1:
                 batch[0].reply.set_exception(error)
@@ -90,5 +92,5 @@ class MicroBatcher(Generic[Question, Reply]):
             for asked in batch:
                 self._answer_batch([asked])
             return
-        for asked, reply in zip(batch, replies, strict=True):
+        for asked, reply in replies:
             asked.reply.set_result(reply)

@@ -1,6 +1,6 @@
 """Read the production online store: one pipelined write and read over all distinct entities, a hash for each.
 
-A read of one row goes a shorter way than one of many, and gives the same.
+A read of a few rows goes a shorter way than one of many, and gives the same.
 """
 
 import threading
@@ -28,8 +28,6 @@ from serving.redis_connection import BusyError, RedisConnection, greeting, packe
 
 _GARBLED = (hiredis.HiredisError, IndexError, UnicodeDecodeError)
 """What parsing and decoding raise for bytes that nobody of ours wrote."""
-
-
 _FEW = 8
 """Up to so many rows it takes less to decode each for itself than to begin with columns."""
 
@@ -105,13 +103,20 @@ class RedisOnlineFeatures:
         connection.begin()
         keys = [kind.keys.encode(entities) for kind in self._kinds]
         connection.send(
-            b"".join([kind.command(key) for kind, asked in zip(self._kinds, keys, strict=True) for key in asked if key])
+            b"".join(
+                [
+                    kind.command(key)
+                    for kind, asked in zip(self._kinds, keys, strict=True)
+                    for key in asked
+                    if key is not None
+                ]
+            )
         )
         connection.flush()
         values, ages = self._no_values.copy(), self._no_ages.copy()
         for kind, asked in zip(self._kinds, keys, strict=True):
             replies = iter(connection.receive(count - asked.count(None)))
-            messages = [next(replies) if key else kind.nothing for key in asked]
+            messages = [kind.nothing if key is None else next(replies) for key in asked]
             for (view, layout), column in zip(kind.views, zip(*messages, strict=True), strict=True):
                 rows = [view.row(*layout.decode_one(message), as_of) for message in column]
                 values.update(zip(view.features, map(list, zip(*[row for row, _ in rows], strict=True)), strict=True))

@@ -47,6 +47,19 @@ def test_a_question_that_fails_fails_alone() -> None:
     assert isinstance(replies[1], ValueError)
 
 
+def test_an_answer_that_is_not_one_for_each_fails_them_and_nobody_after_them() -> None:
+    answers = iter([[], [], [], [8]])
+
+    async def run() -> list[int | BaseException]:
+        batcher: MicroBatcher[int, int] = MicroBatcher(lambda _: next(answers), lambda _: 1, 100)
+        both = await asyncio.gather(batcher.ask(1), batcher.ask(2), return_exceptions=True)
+        return [*both, await batcher.ask(4)]
+
+    *failed, last = asyncio.run(run())
+    assert [type(error) for error in failed] == [ValueError, ValueError]
+    assert last == 8
+
+
 def test_later_questions_are_another_batch_and_who_has_gone_is_not_answered() -> None:
     answer = Doubling()
 
