@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ import serving.online_views
 from configs.features import RequestFeatures, TableFeatures, WindowedFeatures
 from feature_repo.aggregations import feature_values
 from feature_repo.point_in_time import View, point_in_time_join
-from feature_repo.scalar_expressions import Evaluate, Values
+from feature_repo.scalar_expressions import Evaluate
 from feature_repo.store import materialize_group, open_store
 from mlway_assets.checks import no_leak_check, online_skew_check, parity_check
 from mlway_assets.compute.bits import same_bits
@@ -187,18 +186,15 @@ def test_a_join_that_sees_the_future_is_found(built_platform: Platform, monkeypa
     assert report.leaking
 
 
-def one_ulp_off(evaluate: Evaluate, values: Values) -> Any:
-    value = evaluate(values)
+def one_ulp_off(value: Any) -> Any:
     return math.nextafter(value, math.inf) if isinstance(value, float) else value
 
 
-def nulls_become_zero(evaluate: Evaluate, values: Values) -> Any:
-    value = evaluate(values)
+def nulls_become_zero(value: Any) -> Any:
     return 0 if value is None else value
 
 
-def whole_numbers_become_real(evaluate: Evaluate, values: Values) -> Any:
-    value = evaluate(values)
+def whole_numbers_become_real(value: Any) -> Any:
     return float(value) if type(value) is int else value
 
 
@@ -212,14 +208,19 @@ def whole_numbers_become_real(evaluate: Evaluate, values: Values) -> Any:
     ],
 )
 def test_a_request_feature_that_a_row_gets_otherwise_than_a_frame_is_found(
-    fault: Callable[[Evaluate, Values], Any], feature: str, built_platform: Platform, monkeypatch: pytest.MonkeyPatch
+    fault: Callable[[Any], Any], feature: str, built_platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     honest = feature_repo.request_rows._compile
 
-    def faulty(group: RequestFeatures, kinds: Any) -> dict[str, Evaluate] | None:
-        compiled = honest(group, kinds)
+    def faulty(group: RequestFeatures, kinds: Any) -> Evaluate:
+        compiled, place = honest(group, kinds), list(group.features).index(feature)
         assert compiled is not None
-        return compiled | {feature: partial(fault, compiled[feature])}
+
+        def evaluate(*values: Any) -> tuple[Any, ...]:
+            row = compiled(*values)
+            return (*row[:place], fault(row[place]), *row[place + 1 :])
+
+        return evaluate
 
     monkeypatch.setattr(feature_repo.request_rows, "_compile", faulty)
     report = compare_paths([built_platform.project.features["departure_request"]], built_platform)
