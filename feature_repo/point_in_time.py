@@ -5,13 +5,13 @@ created timestamp, a value counts from its creation on; the newest event timesta
 the later row of the table. How a large join is cut into slices: see slices.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from typing import TypeVar
 
-import numpy as np
 import polars as pl
 
 from feature_repo.as_of import NOTHING, Asked, Places, columns_at
@@ -22,6 +22,7 @@ TIMESTAMP_SUFFIX = "__event_timestamp"
 ROW = "__mlway_row"
 _USABLE_FROM = "__mlway_usable_from"
 _MANY_ROWS = 6_000_000
+Taken = TypeVar("Taken")
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,15 @@ def point_in_time_join(entities: pl.DataFrame, timestamp: str, views: Sequence[V
 
     The moment of an entity row is its column `timestamp`, UTC microseconds. A ttl of zero never expires.
     """
-    return joined_at(entities, search(entities, timestamp, views, [usable(view) for view in views]))
+    return joined_with(entities, timestamp, views, [usable(view) for view in views])
+
+
+def joined_with(
+    entities: pl.DataFrame, timestamp: str, views: Sequence[View], values: Sequence[pl.LazyFrame]
+) -> pl.DataFrame:
+    """The same with the values that `usable` gives of the views."""
+    # A view's values are let go as soon as its columns are there.
+    return with_columns_of(entities, search(entities, timestamp, views, values, columns_of))
 
 
 def by_time(entities: pl.DataFrame, timestamp: str) -> pl.Series:
@@ -68,42 +77,46 @@ class Found:
 
 
 def search(
-    entities: pl.DataFrame, timestamp: str, views: Sequence[View], values: Sequence[pl.LazyFrame]
-) -> list[Found]:
-    """What each entity row gets of each view. `values` are what `usable` gives of the views."""
-    keys = dict.fromkeys(key for view in views for key in view.keys)
-    order = None if entities[timestamp].is_sorted() else by_time(entities, timestamp)
-    rows = entities.select(timestamp, *(key for key in keys if key != timestamp))
-    rows = rows if order is None else rows[order]
+    entities: pl.DataFrame,
+    timestamp: str,
+    views: Sequence[View],
+    values: Sequence[pl.LazyFrame],
+    take: Callable[[Found], Taken],
+) -> list[Taken]:
+    """What `take` makes of what each view has for the entity rows. `values` are what `usable` gives of the views."""
+    moments = entities[timestamp]
+    order = None if moments.is_sorted() else by_time(entities, timestamp).to_numpy()
     asked: dict[tuple[str, ...], Asked] = {}
 
-    def find(view: View, plan: pl.LazyFrame) -> Found:
+    def ask(keys: tuple[str, ...]) -> Asked:
+        return Asked(moments.cast(pl.Int64).to_numpy(), order, entities.select(keys))
+
+    def find(view: View, plan: pl.LazyFrame) -> Taken:
         known = plan.collect()
         places = _alive(asked[tuple(view.keys)], view, known)
-        # What only the search needs is let go before the next view is read.
-        kept = known.select(*view.features, view.timestamp_column)
-        if order is None:
-            return Found(kept, places)
-        in_order = np.empty_like(places)
-        in_order[order.to_numpy()] = places
-        return Found(kept, in_order)
+        # What only the search needs is let go before anything else is done.
+        known = known.select(*view.features, view.timestamp_column)
+        return take(Found(known, places))
 
     # Side by side, unless what the search needs on the way is large itself.
     with ThreadPoolExecutor(1 if len(entities) > _MANY_ROWS else 2) as pool:
         by_keys = list(dict.fromkeys(tuple(view.keys) for view in views))
-        asked.update(zip(by_keys, pool.map(lambda by: Asked(rows[timestamp], rows.select(by)), by_keys), strict=True))
+        asked.update(zip(by_keys, pool.map(ask, by_keys), strict=True))
         return list(pool.map(find, views, values))
 
 
-def joined_at(entities: pl.DataFrame, found: Sequence[Found]) -> pl.DataFrame:
-    """Entity rows with what `search` found for them."""
-    with ThreadPoolExecutor() as pool:
-        joined = pool.map(lambda one: columns_at(one.values, one.places), found)
-        return entities.hstack([column for columns in joined for column in columns])
+def columns_of(found: Found) -> list[pl.Series]:
+    """A view's features and timestamps for the entity rows."""
+    return columns_at(found.values, found.places)
+
+
+def with_columns_of(entities: pl.DataFrame, views: Iterable[Sequence[pl.Series]]) -> pl.DataFrame:
+    """The entity rows with each view's columns."""
+    return entities.hstack([column for columns in views for column in columns])
 
 
 def _alive(asked: Asked, view: View, values: pl.DataFrame) -> Places:
-    places = asked.newest(values.select(view.keys), values[_USABLE_FROM])
+    places = asked.newest(values.select(view.keys), values[_USABLE_FROM].cast(pl.Int64).to_numpy())
     if view.ttl and len(values):
         moments = values[view.timestamp_column].cast(pl.Int64).to_numpy()
         places[moments[places] < asked.moments - view.ttl // timedelta(microseconds=1)] = NOTHING

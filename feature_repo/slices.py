@@ -19,13 +19,15 @@ from feature_repo.point_in_time import (
     View,
     alive_since,
     by_time,
-    joined_at,
+    columns_of,
+    joined_with,
     newest_usable,
     point_in_time_join,
     resorted,
     restricted,
     search,
     usable,
+    with_columns_of,
     with_values,
 )
 
@@ -109,7 +111,7 @@ def _join(part: pl.DataFrame, timestamp: str, sources: Sequence[_Source]) -> pl.
     first, last = part[timestamp][0], part[timestamp][-1]
     values = pl.collect_all([source.values(first, last) for source in sources])
     views = [source.view for source in sources]
-    joined = joined_at(part, search(part, timestamp, views, [frame.lazy() for frame in values]))
+    joined = joined_with(part, timestamp, views, [frame.lazy() for frame in values])
     for source, frame in zip(sources, values, strict=True):
         source.carry(frame, last)
     return joined
@@ -123,10 +125,11 @@ def whole(join: Join) -> pl.DataFrame:
 def whole_in_pieces(join: Join, rows: int) -> Iterator[pl.DataFrame]:
     """The same in pieces of so many rows: all values are in memory, but never all of the result."""
     views = _needed(join)
-    found = search(join.entities, join.timestamp, views, [usable(view) for view in views])
-    for start in range(0, len(join.entities), rows):
-        here = [Found(one.values, one.places[start : start + rows]) for one in found]
-        yield joined_at(join.entities[start : start + rows], here)
+    found = search(join.entities, join.timestamp, views, [usable(view) for view in views], lambda found: found)
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(join.entities), rows):
+            here = (Found(one.values, one.places[start : start + rows]) for one in found)
+            yield with_columns_of(join.entities[start : start + rows], pool.map(columns_of, here))
 
 
 def fits(join: Join, megabytes: float) -> bool:

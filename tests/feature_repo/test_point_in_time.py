@@ -42,6 +42,17 @@ def test_every_row_gets_the_newest_value_that_was_known(case: Case, entities: Ro
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 @settings(max_examples=12, deadline=None)
+@given(entities=ENTITIES, values=VALUES)
+def test_many_entities_are_searched_as_few_are(case: Case, entities: Rows, values: list[Value]) -> None:
+    left, right = tables(entities, values)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("feature_repo.as_of._FEW", 0)
+        joined = point_in_time_join(left, "moment", [view_of(right, case)])
+    assert joined["value"].to_list() == literal(left, right, case)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@settings(max_examples=12, deadline=None)
 @given(entities=ENTITIES, values=VALUES, rows=st.integers(1, 5))
 def test_slices_give_what_the_whole_gives(case: Case, entities: Rows, values: list[Value], rows: int) -> None:
     left, right = tables(entities, values)
