@@ -5,8 +5,8 @@ over a few connections, then over as many as two and then as three replicas are 
 Ray stops what is no longer needed: with requests in hand, so that one that is lost would show. Every second Serve's
 REST API is asked how many replicas run. The delays are a product's defaults.
 
-The last line is one JSON object: `grow_seconds` from the beginning of the highest step until all 3 replicas run,
-`shrink_seconds` from its end until 1 is left, `failed` requests, which must be none.
+The last line is one JSON object: `grow_seconds` from the beginning of the first higher step until all 3 replicas
+run, `shrink_seconds` from the end of the highest until 1 is left, `failed` requests, which must be none.
 """
 
 import argparse
@@ -136,7 +136,7 @@ def draw(samples: Sequence[Sample], file: Path) -> None:
 
 def report(watch: Watch, begins: Sequence[float], figures: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The figures of all steps as one object. Exits where replicas did not grow to the maximum."""
-    began, ended = begins[HIGHEST], begins[HIGHEST + 1]
+    began, ended = begins[1], begins[HIGHEST + 1]
     grown = [sample.second for sample in watch.samples if sample.second >= began and sample.running == MAXIMUM]
     if not grown:
         sys.exit(f"never did {MAXIMUM} replicas run")

@@ -1,9 +1,10 @@
 """What load sees of a change or a fault: 8 connections ask without a pause while one thing after another happens.
 
 Usage: python benchmarks/faults.py [--folder FOLDER] [--seconds N]. The platform is that of serve.py. For each fault:
-requests, how many failed, and the longest wait. Afterwards every decision id that a client got is looked up in the
-decision log: an answer without a record is a failure of the benchmark, as is a change (another version, a replica more
-or fewer) that fails a request. Overload is overload.py's. The last line is one JSON object.
+requests, how many failed, the longest wait, and the longest time without an answer. Afterwards every decision id that a
+client got is looked up in the decision log: an answer without a record is a failure of the benchmark, as is a change
+(another version, a replica more or fewer) that fails a request. Overload is overload.py's. The last line is one JSON
+object.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -92,13 +94,29 @@ def load_during(
         return found | {"decisions": ids.read_text(encoding="ascii").split()}
 
 
-def seconds_until_it_answers(url: str) -> float:
-    """How long from now the product is not up."""
-    began = perf_counter()
-    ready = url.removesuffix("/predict") + "/ready"
-    if not wait_until(lambda: is_up(ready), 180):
-        sys.exit(f"{ready} did not come back within 180 s")
-    return round(perf_counter() - began, 1)
+class Watch:
+    """Asks on a new connection ten times a second, and knows the longest time in which there was no answer."""
+
+    def __init__(self, url: str) -> None:
+        self._ready = url.removesuffix("/predict") + "/ready"
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._last, self._longest = perf_counter(), 0.0
+        self._thread.start()
+
+    def outage(self) -> float:
+        """Its seconds, once there is an answer again. Ends the watch, and the benchmark where none comes."""
+        if not wait_until(lambda: is_up(self._ready), 180):
+            sys.exit(f"{self._ready} did not come back within 180 s")
+        self._done.set()
+        self._thread.join()
+        return round(max(self._longest, perf_counter() - self._last), 1)
+
+    def _run(self) -> None:
+        while not self._done.wait(0.1):
+            if is_up(self._ready):
+                now = perf_counter()
+                self._longest, self._last = max(self._longest, now - self._last), now
 
 
 def is_up(url: str) -> bool:
@@ -153,14 +171,16 @@ def main() -> None:
         flights = instances(place, 2_000)
         decisions: list[str] = []
         for name, happen in scenarios(place).items():
+            watch = Watch(url)
             results[name] = load_during(ours, bodies(flights, 1), 8, chosen.seconds, happen)
             decisions += results[name].pop("decisions")
-            results[name]["answers_again_after"] = seconds_until_it_answers(url)
+            results[name]["outage_seconds"] = watch.outage()
             print(f"{name:28} {results[name]}", flush=True)
         unlogged = len(set(decisions) - logged(place.environment))
         print(f"{len(decisions):,} decisions were answered; {unlogged} of them are not in the log")
     failed = {name: result["failed"] for name, result in results.items()}
-    print(json.dumps({"failed": failed, "answered": len(decisions), "unlogged": unlogged}))
+    outages = {name: result["outage_seconds"] for name, result in results.items()}
+    print(json.dumps({"failed": failed, "outage_seconds": outages, "answered": len(decisions), "unlogged": unlogged}))
     if unlogged or any(failed[name] for name in CHANGES):
         sys.exit(1)
 
