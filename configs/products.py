@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime, Field, ValidationInfo, field_validator, model_validator
 
+from configs.monitoring import Monitoring
 from configs.schema import Description, Duration, Frozen, Name, Owner
 from configs.tasks import METRICS, OBJECTIVES, Baseline, Interval, Objective, PromotionGate, Ranking, Task
 
@@ -183,6 +184,7 @@ class ModelProduct(Frozen):
     training: Training
     gate: PromotionGate
     online_skew: OnlineSkew = OnlineSkew()
+    monitoring: Monitoring = Monitoring()
     baseline: Baseline
     endpoint: Endpoint = Endpoint()
 

@@ -51,3 +51,18 @@ def registered_version_key(product: str) -> AssetKey:
 def predictions_key(product: str) -> AssetKey:
     """The champion's scores for each day."""
     return AssetKey(["predictions", product])
+
+
+def input_drift_key(product: str) -> AssetKey:
+    """How far each day's features have moved from the training set's."""
+    return AssetKey(["monitoring", product, "input_drift"])
+
+
+def prediction_drift_key(product: str) -> AssetKey:
+    """How far each day's scores have moved from those that were learned from."""
+    return AssetKey(["monitoring", product, "prediction_drift"])
+
+
+def quality_key(product: str) -> AssetKey:
+    """How good each day's scores were, by the labels that are known."""
+    return AssetKey(["monitoring", product, "quality"])

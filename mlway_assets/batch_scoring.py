@@ -34,11 +34,7 @@ def score_days(product: ModelProduct, platform: Platform, days: Sequence[date]) 
     `VIEW__event_timestamp` for each feature view. Raises MissingChampionError.
     """
     champion = platform.registry.require_champion(product.name)
-    rows = platform.lake.scan_days("curated", product.population.table, days)
-    store = open_store(platform.environment)
-    requests = rows_to_score(product, rows, platform.clock.now()).collect()
-    job = historical_features(store, requests, service_name(product))
-    features = job.to_polars(with_timestamps=True)
+    features = features_of_days(product, platform, days)
     scores = _score_columns(load_model(champion.folder, champion.digest).scores(features))
     frame = features.with_columns(scores).select(
         "event_day",
@@ -51,6 +47,14 @@ def score_days(product: ModelProduct, platform: Platform, days: Sequence[date]) 
         f"^.*{TIMESTAMP_SUFFIX}$",
     )
     return Scored(frame, platform.lake.replace_days(LAYER, product.name, frame, days), champion.version)
+
+
+def features_of_days(product: ModelProduct, platform: Platform, days: Sequence[date]) -> pl.DataFrame:
+    """Every row of these days as a request carries it, with the features and the times that they are of."""
+    rows = platform.lake.scan_days("curated", product.population.table, days)
+    requests = rows_to_score(product, rows, platform.clock.now()).collect()
+    job = historical_features(open_store(platform.environment), requests, service_name(product))
+    return job.to_polars(with_timestamps=True)
 
 
 def _score_columns(scores: Scores) -> list[pl.Series]:

@@ -6,20 +6,29 @@ import dagster as dg
 
 from configs.catalogue import CatalogueWarning
 from mlway_assets.compute.gate import GateRule
+from mlway_assets.compute.monitoring_plots import Bar, drift_plot, quality_plot
+from mlway_assets.compute.quality import DayQuality
 from mlway_assets.contracts import Violations
+from mlway_assets.drift_monitoring import DayDrift, Finding
 from mlway_assets.leakage import LeakReport
+from mlway_assets.metadata import picture
 from mlway_assets.online_skew import SkewReport
 from mlway_assets.parity import ParityReport
+from mlway_assets.quality_monitoring import QualityReport
 from serving.decision_segments import ChainError
 
 CATALOGUE = "catalogue"
 CHAIN = "chain"
 CONTRACT = "contract"
 GATE = "gate"
+INPUT_DRIFT = "input_drift"
 NO_LEAK = "no_leak"
 ONLINE_SKEW = "online_skew"
 PARITY = "parity"
+PREDICTION_DRIFT = "prediction_drift"
+QUALITY = "quality"
 QUARANTINED_SHARE = "quarantined_share"
+_MOST_COLUMNS = 15
 
 
 def catalogue_check(warnings: Sequence[CatalogueWarning]) -> dg.AssetCheckResult:
@@ -118,6 +127,95 @@ def online_skew_check(report: SkewReport) -> dg.AssetCheckResult:
             "past_a_limit": dg.MetadataValue.json([found.feature for found in report.broken]),
             "features": dg.MetadataValue.md("\n".join([*head, *rows])),
         },
+    )
+
+
+def drift_check(name: str, found: DayDrift) -> dg.AssetCheckResult:
+    """Passes when no more columns have drifted than may; it warns, and stops nothing."""
+    shown = found.findings[:_MOST_COLUMNS]
+    rows = [
+        f"| {each.drift.name} | {each.drift.psi:.3f} | {each.psi_limit:.3f} | {each.drift.distance:.3f} | "
+        f"{each.drift.missing_share:.1%} | {each.drift.expected_missing_share:.1%} | {each.drift.unseen_share:.1%} | "
+        f"{', '.join(each.past)} |"
+        for each in shown
+    ]
+    head = "| column | PSI | limit | KS or JS distance | missing | missing before | never seen | past |"
+    table = "\n".join([head, "|---" * 8 + "|", *rows])
+    return dg.AssetCheckResult(
+        check_name=name,
+        passed=found.is_within_limits,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=_told(found),
+        metadata={
+            "drifted": dg.MetadataValue.json([each.drift.name for each in found.drifted]),
+            "columns": dg.MetadataValue.md(table),
+            "picture": picture(drift_plot([Bar(each.drift.name, each.drift.psi, each.psi_limit) for each in shown])),
+        },
+    )
+
+
+def _told(found: DayDrift) -> str:
+    days = f"the {found.days} days up to {found.day}"
+    if not found.has_enough_rows:
+        return f"{found.rows:,} rows in {days} are too few: at least {found.minimum_rows:,} must be there."
+    if len(found.findings) == 1:
+        [only] = found.findings
+        seen = f"PSI {only.drift.psi:.3f} over {found.rows:,} rows of {days}; {only.psi_limit:.3f} it may be."
+        return f"{seen} {_cause(only)}."
+    said = (
+        f"Of {len(found.findings)} columns {len(found.drifted)} have drifted over {found.rows:,} rows of {days}; "
+        f"{found.most_drifted} may."
+    )
+    return " ".join([said, *(f"{_cause(each)}." for each in found.drifted[:3])])
+
+
+def _cause(found: Finding) -> str:
+    drift = found.drift
+    if "missing" in found.past:
+        return f"{drift.name}: {drift.missing_share:.0%} are missing, {drift.expected_missing_share:.0%} were"
+    if "unseen" in found.past:
+        return f"{drift.name}: {drift.unseen_share:.0%} are values that were never seen"
+    if drift.most_moved is None:
+        return f"{drift.name}: PSI {drift.psi:.2f}"
+    part, before, now = drift.most_moved.part, drift.most_moved.expected_share, drift.most_moved.seen_share
+    return f"{drift.name}: {now:.0%} are {part}, {before:.0%} were (PSI {drift.psi:.2f})"
+
+
+def quality_check(name: str, found: QualityReport) -> dg.AssetCheckResult:
+    """Passes unless the champion is surely worse than it promised, by more than may be; it stops nothing."""
+    measured = [(each.day, each.metrics[found.metric]) for each in found.days if found.metric in each.metrics]
+    comparison = found.comparison
+    pictures = (
+        {}
+        if comparison is None
+        else {"picture": picture(quality_plot(found.metric, measured, comparison.expected_mean))}
+    )
+    rows = [f"| {each.day} | {each.rows:,} | {each.labelled:,} | {_cell(each, found.metric)} |" for each in found.days]
+    table = "\n".join([f"| day | rows | labelled | {found.metric} |", "|---" * 4 + "|", *rows])
+    return dg.AssetCheckResult(
+        check_name=name,
+        passed=found.is_within_limits,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=_quality_told(found),
+        metadata={"days": dg.MetadataValue.md(table), **pictures},
+    )
+
+
+def _cell(day: DayQuality, metric: str) -> str:
+    return f"{day.metrics[metric]:.4f}" if metric in day.metrics else ""
+
+
+def _quality_told(found: QualityReport) -> str:
+    known = f"{found.labelled:,} of {found.rows:,} rows up to {found.day} have labels"
+    comparison = found.comparison
+    if comparison is None:
+        return f"{known}, too few to say how good the champion is."
+    low, high = comparison.interval
+    change = f"{abs(comparison.worsening):.1%} {'worse' if comparison.worsening > 0 else 'better'}"
+    return (
+        f"{found.metric} over {comparison.days} days: {comparison.mean:.4f} ({low:.4f} to {high:.4f}), where the "
+        f"validation days had {comparison.expected_mean:.4f}: {change}, p = {comparison.p_value:.2g}; "
+        f"{found.limits.maximum_worsening:.0%} worse it may be. {known}."
     )
 
 

@@ -120,13 +120,14 @@ def status(
 @app.command()
 def materialize(
     jobs: Annotated[
-        list[str] | None, typer.Argument(help="ingest, train, predict; by default all, in this order.")
+        list[str] | None, typer.Argument(help="ingest, train, predict, monitor; by default all, in this order.")
     ] = None,
     environment: EnvironmentOption = None,
     first: Annotated[datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="First day.")] = None,
     last: Annotated[datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day.")] = None,
     product: Annotated[
-        list[str] | None, typer.Option("--product", help="Train and predict this one only; may be given several times.")
+        list[str] | None,
+        typer.Option("--product", help="Train, predict and monitor this one only; may be given several times."),
     ] = None,
 ) -> None:
     """Run the graph's jobs in this process."""

@@ -8,6 +8,7 @@ from mlway_assets.assets.curated import build_curated
 from mlway_assets.assets.decisions import build_decisions
 from mlway_assets.assets.features import build_features
 from mlway_assets.assets.models import build_models
+from mlway_assets.assets.monitoring import build_monitoring
 from mlway_assets.assets.predictions import build_predictions
 from mlway_assets.assets.raw import build_raw
 from mlway_assets.declarations import check_declarations
@@ -32,6 +33,7 @@ def build_definitions(platform: Platform) -> dg.Definitions:
         build_features(project),
         build_models(project),
         build_predictions(project, days),
+        build_monitoring(project, days),
         build_jobs(platform, days),
         build_sensors(platform, days),
         dg.Definitions(resources={"platform": platform}, executor=dg.in_process_executor),

@@ -6,11 +6,13 @@ import dagster as dg
 
 from mlway_assets.resources import Platform
 
-INGEST, TRAIN, PREDICT = "ingest", "train", "predict"
+INGEST, TRAIN, PREDICT, MONITOR = "ingest", "train", "predict", "monitor"
 
 
 def build_jobs(platform: Platform, days: dg.DailyPartitionsDefinition) -> dg.Definitions:
-    """`ingest` fills the lake and the feature store, `train` brings a model to the registry, `predict` scores days."""
+    """`ingest` fills the lake and the feature store, `train` brings a model to the registry, `predict` scores days,
+    `monitor` looks how far they have moved.
+    """
     groups = dg.AssetSelection.groups
     ingest = dg.define_asset_job(
         INGEST,
@@ -30,7 +32,13 @@ def build_jobs(platform: Platform, days: dg.DailyPartitionsDefinition) -> dg.Def
         description="The champion's scores of the selected days.",
         executor_def=dg.in_process_executor,
     )
-    return dg.Definitions(jobs=[ingest, train, predict], schedules=[_daily(platform, days)])
+    monitor = dg.define_asset_job(
+        MONITOR,
+        groups("monitoring"),
+        description="How far features and scores of the selected days have moved.",
+        executor_def=dg.in_process_executor,
+    )
+    return dg.Definitions(jobs=[ingest, train, predict, monitor], schedules=[_daily(platform, days)])
 
 
 def _daily(platform: Platform, days: dg.DailyPartitionsDefinition) -> dg.ScheduleDefinition:

@@ -13,7 +13,7 @@ from mlway_assets.compute.measurement import measure, measure_baseline
 from mlway_assets.compute.plots import candidate_plots
 from mlway_assets.compute.population import in_order, part_of
 from mlway_assets.compute.training import Candidate, train
-from mlway_assets.registry import ModelVersion, git_commit
+from mlway_assets.registry import TRAINING_SET_TAG, ModelVersion, git_commit
 from mlway_assets.resources import Platform
 from mlway_assets.training_sets import LAYER, newest_training_set
 from serving.scoring import feature_matrix, load_model
@@ -52,7 +52,7 @@ def train_candidate(product: ModelProduct, platform: Platform) -> LoggedCandidat
     candidate = train(product, features, frame)
     tags = {
         "mlway.data_versions": json.dumps(record.inputs | {f"{LAYER}/{product.name}": version}, sort_keys=True),
-        "mlway.training_set_version": str(version),
+        TRAINING_SET_TAG: str(version),
         "mlway.training_set_sha256": record.sha256,
         "mlway.feature_service": service_name(product),
         "mlway.feature_definitions": record.feature_definitions,

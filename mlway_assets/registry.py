@@ -30,6 +30,7 @@ CHAMPION = "champion"
 CHALLENGER = "challenger"
 DIGEST_TAG = "mlway.digest"
 SCORING_FOLDER = "scoring"
+TRAINING_SET_TAG = "mlway.training_set_version"
 
 
 class MissingChampionError(MlwayError):
@@ -142,6 +143,10 @@ class Registry:
         if champion is None:
             raise MissingChampionError(product)
         return champion
+
+    def training_set_version(self, run_id: str) -> int:
+        """The version of the training set that a run has learned from."""
+        return int(self.client.get_run(run_id).data.tags[TRAINING_SET_TAG])
 
     def run_folder(self, run_id: str) -> Path:
         """A local copy of a run's scoring files."""

@@ -52,7 +52,7 @@ def built_platform(tmp_path_factory: pytest.TempPathFactory) -> Platform:
     root = tmp_path_factory.mktemp("small")
     platform = open_small_platform(write_small_configs(root / "configs", root / "state"))
     instance = open_instance(local_paths(platform.environment))
-    run_jobs(platform, instance, plan(platform, ["ingest", "train", "predict"]), lambda *_: None)
+    run_jobs(platform, instance, plan(platform, ["ingest", "train", "predict", "monitor"]), lambda *_: None)
     instance.dispose()
     return platform
 

@@ -36,6 +36,16 @@ def labelled_rows(product: ModelProduct, table: pl.LazyFrame) -> pl.LazyFrame:
     )
 
 
+def known_labels(product: ModelProduct, table: pl.LazyFrame, now: datetime) -> pl.LazyFrame:
+    """The request's fields and `label` of the rows whose label is known by now."""
+    label = product.label
+    return (
+        table.filter(pl.col(label.known_at) <= pl.lit(now, pl.Datetime("us", "UTC")))
+        .select(*product.population.request, parse(label.expression).alias(LABEL))
+        .drop_nulls(LABEL)
+    )
+
+
 def rows_to_score(product: ModelProduct, table: pl.LazyFrame, now: datetime) -> pl.LazyFrame:
     """Every row of `table` as a request carries it, with features as asked for, or as of now if that is sooner."""
     return _with_moments(product, table).select(

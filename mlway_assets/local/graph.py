@@ -12,14 +12,17 @@ from pydantic import TypeAdapter
 from configs.errors import MlwayError
 from mlway_assets.asset_keys import (
     candidate_key,
+    input_drift_key,
     online_store_key,
+    prediction_drift_key,
     predictions_key,
+    quality_key,
     registered_version_key,
     training_set_key,
 )
 from mlway_assets.assets.raw import UNREAD_DAYS
 from mlway_assets.definitions import build_definitions
-from mlway_assets.jobs import INGEST, PREDICT, TRAIN
+from mlway_assets.jobs import INGEST, MONITOR, PREDICT, TRAIN
 from mlway_assets.local.instance import process_tag
 from mlway_assets.partitions import every_day, range_tags, stretches
 from mlway_assets.resources import Platform
@@ -27,8 +30,13 @@ from mlway_assets.resources import Platform
 if TYPE_CHECKING:
     from dagster import DagsterEvent, EventLogEntry
 
-JOBS = (INGEST, TRAIN, PREDICT)
-_MODEL_KEYS = (training_set_key, candidate_key, registered_version_key)
+JOBS = (INGEST, TRAIN, PREDICT, MONITOR)
+_KEYS = {
+    TRAIN: (training_set_key, candidate_key, registered_version_key),
+    PREDICT: (predictions_key,),
+    MONITOR: (input_drift_key, prediction_drift_key, quality_key),
+}
+"""Of a product, by the job that makes them."""
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -49,8 +57,7 @@ class JobRun:
         """The assets that belong to the products named; None where the job's own selection holds."""
         if self.job == INGEST or not self.products:
             return None
-        of_a_product = [predictions_key] if self.job == PREDICT else [*_MODEL_KEYS]
-        return [key(product) for product in self.products for key in of_a_product]
+        return [key(product) for product in self.products for key in _KEYS[self.job]]
 
 
 def plan(
@@ -60,7 +67,7 @@ def plan(
     last: date | None = None,
     products: Sequence[str] = (),
 ) -> list[JobRun]:
-    """What to run for `jobs`: by default, `ingest` every day and `predict` the clock's day, for every product.
+    """What to run for `jobs`: by default `ingest` every day, `predict` and `monitor` the clock's day, for all products.
 
     Raises RunError for a day that is not kept, and for an unknown product.
     """

@@ -1,0 +1,60 @@
+"""What of a product is watched, and how much may change before somebody is told."""
+
+from pydantic import Field
+
+from configs.schema import Frozen
+
+
+class Drift(Frozen):
+    """How far the newest days may lie from what the champion learned from.
+
+    A week differs from many months even where nothing has changed. So a column has drifted where its population
+    stability index is above `minimum_psi`, and above that of every week, say, of the months themselves.
+    """
+
+    window_days: int = Field(default=7, ge=1, le=92, description="The day itself and those before it.")
+    minimum_rows: int = Field(default=500, ge=1, description="Of a window with fewer nothing is said.")
+    minimum_psi: float = Field(
+        default=0.2, gt=0, description="Below it no column has drifted, however steady it was before."
+    )
+
+
+class InputDrift(Drift):
+    """Of the features that the champion sees, held against its training part."""
+
+    maximum_missing_share_difference: float = Field(
+        default=0.1, ge=0, le=1, description="Most by which a feature's share of missing values may have grown."
+    )
+    maximum_unseen_share: float = Field(
+        default=0.05, ge=0, le=1, description="Most of a text's values that training never saw."
+    )
+    maximum_drifted_share: float = Field(
+        default=0.25, ge=0, le=1, description="Most of the features that may have drifted: some always do."
+    )
+
+
+class Quality(Frozen):
+    """How good the champion is on late labels, in the gate's metric, held against the days of its validation part."""
+
+    window_days: int = Field(default=14, ge=2, le=92, description="The day itself and those before it.")
+    maximum_worsening: float = Field(
+        default=0.05,
+        ge=0,
+        description="Most by which the mean of the days may be worse, as a share of the validation's.",
+    )
+    p_value: float = Field(
+        default=0.01,
+        gt=0,
+        lt=1,
+        description="How unlikely so bad a mean must be by chance before it counts: Welch's test, one-sided.",
+    )
+
+
+class Monitoring(Frozen):
+    """What is watched of a product."""
+
+    input_drift: InputDrift = InputDrift()
+    prediction_drift: Drift = Field(
+        default=Drift(), description="Of the champion's scores, held against those of its training and validation part."
+    )
+    quality: Quality = Quality()

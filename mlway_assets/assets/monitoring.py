@@ -1,0 +1,143 @@
+"""Monitoring: how far each day's features and scores have moved from what the champion learned, and how good it is."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Generic, Protocol, TypeVar
+
+import dagster as dg
+
+from configs.load import Project
+from configs.products import ModelProduct
+from mlway_assets.asset_keys import (
+    curated_key,
+    features_key,
+    input_drift_key,
+    prediction_drift_key,
+    predictions_key,
+    quality_key,
+    registered_version_key,
+    training_set_key,
+)
+from mlway_assets.assets.raw import LAKE_POOL
+from mlway_assets.checks import INPUT_DRIFT, PREDICTION_DRIFT, QUALITY, drift_check, quality_check
+from mlway_assets.drift_monitoring import DayDrift, watch_inputs, watch_predictions
+from mlway_assets.partitions import selected_days
+from mlway_assets.quality_monitoring import QualityReport, watch_quality
+from mlway_assets.resources import Platform
+
+
+class Report(Protocol):
+    """What a day's monitoring found."""
+
+    @property
+    def day(self) -> date:
+        """The day, which ends a window of days."""
+        ...
+
+    @property
+    def rows(self) -> int:
+        """Rows of the window."""
+        ...
+
+    @property
+    def is_within_limits(self) -> bool:
+        """Whether nobody needs to be told."""
+        ...
+
+
+Found = TypeVar("Found", bound=Report)
+
+
+@dataclass(frozen=True)
+class _Watched(Generic[Found]):
+    """What is watched of a product: by which function, and how what it finds is told."""
+
+    key: dg.AssetKey
+    deps: Sequence[dg.AssetKey]
+    description: str
+    watch: Callable[[ModelProduct, Platform, Sequence[date]], Sequence[Found]]
+    name: str
+    check: Callable[[str, Found], dg.AssetCheckResult]
+
+
+def build_monitoring(project: Project, days: dg.PartitionsDefinition[str]) -> dg.Definitions:
+    """The assets of every product."""
+    return dg.Definitions(
+        assets=[
+            asset
+            for product in project.products.values()
+            for asset in (
+                _asset(product, days, _inputs(product, project)),
+                _asset(product, days, _scores(product)),
+                _asset(product, days, _quality(product)),
+            )
+        ]
+    )
+
+
+def _inputs(product: ModelProduct, project: Project) -> _Watched[DayDrift]:
+    groups = [features_key(group.name) for group in project.table_groups(product)]
+    return _Watched(
+        input_drift_key(product.name),
+        [*_models(product), curated_key(product.population.table), *groups],
+        f"How far the features of {product.name}'s newest days lie from those that the champion was trained on.",
+        watch_inputs,
+        INPUT_DRIFT,
+        drift_check,
+    )
+
+
+def _scores(product: ModelProduct) -> _Watched[DayDrift]:
+    return _Watched(
+        prediction_drift_key(product.name),
+        [*_models(product), predictions_key(product.name)],
+        f"How far the scores of {product.name}'s newest days lie from those of what the champion learned from.",
+        watch_predictions,
+        PREDICTION_DRIFT,
+        drift_check,
+    )
+
+
+def _quality(product: ModelProduct) -> _Watched[QualityReport]:
+    return _Watched(
+        quality_key(product.name),
+        [*_models(product), predictions_key(product.name), curated_key(product.population.table)],
+        f"How good {product.name}'s scores of the newest days were, by the labels that are known by now.",
+        watch_quality,
+        QUALITY,
+        quality_check,
+    )
+
+
+def _models(product: ModelProduct) -> list[dg.AssetKey]:
+    return [training_set_key(product.name), registered_version_key(product.name)]
+
+
+def _asset(product: ModelProduct, days: dg.PartitionsDefinition[str], watched: _Watched[Found]) -> dg.AssetsDefinition:
+    limits = dg.AssetCheckSpec(
+        watched.name, asset=watched.key, description="The newest day is within the product's limits. It stops nothing."
+    )
+
+    @dg.asset(
+        key=watched.key,
+        deps=watched.deps,
+        partitions_def=days,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        group_name="monitoring",
+        owners=[product.owner],
+        description=watched.description,
+        kinds={"polars", "deltalake"},
+        pool=LAKE_POOL,
+        check_specs=[limits],
+    )
+    def monitored(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:
+        found = watched.watch(product, platform, selected_days(context))
+        newest = max(found, key=lambda report: report.day)
+        past = [report.day.isoformat() for report in found if not report.is_within_limits]
+        return dg.MaterializeResult(
+            metadata={"days_past_their_limits": dg.MetadataValue.json(past), "rows": dg.MetadataValue.int(newest.rows)},
+            check_results=[watched.check(watched.name, newest)],
+        )
+
+    return monitored

@@ -1,0 +1,131 @@
+"""Hold the champion's scores against labels that have become known since, and against what it promised.
+
+What it promised is its quality on the days of its validation part. Metrics and the test: compute/quality.py. What is
+kept is a table of the lake, a row for each day and metric.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import polars as pl
+
+from configs.monitoring import Quality
+from configs.products import ModelProduct
+from mlway_assets.batch_scoring import LAYER as PREDICTIONS
+from mlway_assets.compute.population import LABEL, known_labels, part_of
+from mlway_assets.compute.quality import Comparison, DayQuality, compare_days, quality_by_day
+from mlway_assets.drift_monitoring import LAYER, event_day, rows_learned_from, with_those_before
+from mlway_assets.registry import ModelVersion
+from mlway_assets.resources import Platform
+from serving.scoring import ScoringModel, load_model
+
+_DAY = "event_day"
+_COLUMNS: dict[str, type[pl.DataType]] = {
+    _DAY: pl.Date,
+    "metric": pl.String,
+    "value": pl.Float64,
+    "rows": pl.Int64,
+    "labelled": pl.Int64,
+    "model_version": pl.Int64,
+    "model_digest": pl.String,
+}
+
+
+@dataclass(frozen=True)
+class QualityReport:
+    """The days up to `day` beside the champion's validation days, in the gate's metric."""
+
+    day: date
+    metric: str
+    days: tuple[DayQuality, ...]
+    comparison: Comparison | None
+    limits: Quality
+    model: ModelVersion
+
+    @property
+    def rows(self) -> int:
+        """Rows that were scored."""
+        return sum(each.rows for each in self.days)
+
+    @property
+    def labelled(self) -> int:
+        """Those of them whose labels are known."""
+        return sum(each.labelled for each in self.days)
+
+    @property
+    def is_within_limits(self) -> bool:
+        """Whether it is not beyond doubt that the champion is worse than it promised, by more than may be."""
+        found = self.comparison
+        return found is None or found.worsening <= self.limits.maximum_worsening or found.p_value >= self.limits.p_value
+
+
+def quality_table(product: str) -> str:
+    """Name of the table of a product's quality."""
+    return f"{product}_quality"
+
+
+def watch_quality(product: ModelProduct, platform: Platform, days: Sequence[date]) -> list[QualityReport]:
+    """The quality on each of these days, which replaces what was known of them, judged over the days up to it.
+
+    Raises MissingChampionError, MissingTableError, RelevanceError.
+    """
+    champion = platform.registry.require_champion(product.name)
+    limits, metric = product.monitoring.quality, product.gate.metric_name
+    model = load_model(champion.folder, champion.digest)
+    validation = part_of(rows_learned_from(product, platform, champion), product, "validate")
+    expected = _values(quality_by_day(product, _scored(product, validation, model)), metric)
+    wanted = with_those_before(days, limits.window_days)
+    found = {each.day: each for each in quality_by_day(product, _predicted(product, platform, wanted, champion))}
+    reports = []
+    for day in days:
+        window = tuple(found[each] for each in with_those_before([day], limits.window_days) if each in found)
+        comparison = compare_days(expected, _values(window, metric), is_lower_better=product.gate.is_lower_better)
+        reports.append(QualityReport(day, metric, window, comparison, limits, champion))
+    kept = [found[day] for day in days if day in found]
+    platform.lake.replace_days(LAYER, quality_table(product.name), _table(kept, champion), days)
+    return reports
+
+
+def _values(days: Sequence[DayQuality], metric: str) -> list[float]:
+    """The metric of the days that have it."""
+    return [each.metrics[metric] for each in days if metric in each.metrics]
+
+
+def _scored(product: ModelProduct, rows: pl.DataFrame, model: ScoringModel) -> pl.DataFrame:
+    scores = model.scores(rows)
+    columns = {"score": scores.score, "lower": scores.lower, "upper": scores.upper}
+    return rows.with_columns(
+        event_day(product), *(pl.Series(name, values) for name, values in columns.items() if values is not None)
+    )
+
+
+def _predicted(product: ModelProduct, platform: Platform, days: Sequence[date], champion: ModelVersion) -> pl.DataFrame:
+    """The champion's predictions of these days, with the labels that are known by now."""
+    request = list(product.population.request)
+    table = platform.lake.scan_days("curated", product.population.table, days)
+    labels = known_labels(product, table, platform.clock.now()).collect()
+    # Requests that are alike in every field cannot be told apart: they are one, with one label or none.
+    alike = labels.group_by(request).agg(pl.col(LABEL).first(), pl.col(LABEL).n_unique().alias("labels"))
+    labels = alike.filter(pl.col("labels") == 1).drop("labels")
+    scored = platform.lake.scan_days(PREDICTIONS, product.name, days)
+    rows = scored.filter(pl.col("model_digest") == champion.digest).collect()
+    return rows.join(labels, on=request, how="left", nulls_equal=True, validate="m:1")
+
+
+def _table(days: Sequence[DayQuality], champion: ModelVersion) -> pl.DataFrame:
+    rows = [
+        {
+            _DAY: each.day,
+            "metric": metric,
+            "value": value,
+            "rows": each.rows,
+            "labelled": each.labelled,
+            "model_version": champion.version,
+            "model_digest": champion.digest,
+        }
+        for each in days
+        for metric, value in each.metrics.items()
+        if metric != "rows"
+    ]
+    return pl.DataFrame(rows, schema=_COLUMNS)

@@ -1,0 +1,83 @@
+"""The quality of a built platform's predictions, once labels are known."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import polars as pl
+import pytest
+from tests_support import copy_of_state
+
+from configs.clock import build_clock
+from configs.environments import ReplayClock
+from mlway_assets.batch_scoring import score_days
+from mlway_assets.checks import QUALITY, quality_check
+from mlway_assets.drift_monitoring import LAYER
+from mlway_assets.quality_monitoring import quality_table, watch_quality
+from mlway_assets.resources import Platform
+
+PRODUCTS = ("arrival_delay", "flight_delay", "flight_ranking")
+LAST = date(2013, 2, 8)
+DAYS = [LAST - timedelta(days=before) for before in reversed(range(3))]
+
+
+@pytest.fixture(scope="module")
+def scored(built_platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Platform:
+    """A copy in which three days are scored, seen from the morning of the last of them."""
+    copied = copy_of_state(built_platform, tmp_path_factory.mktemp("quality"))
+    copied.__dict__["registry"] = built_platform.registry
+    for name in PRODUCTS:
+        score_days(copied.project.products[name], copied, DAYS)
+    return copied
+
+
+def at(platform: Platform, moment: datetime) -> Platform:
+    """The platform at another time."""
+    seen = Platform(platform.project, platform.environment)
+    seen.__dict__["registry"] = platform.registry
+    seen.__dict__["clock"] = build_clock(ReplayClock(kind="replay", at=moment))
+    return seen
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_every_task_is_measured_by_day_in_its_own_metrics(scored: Platform, name: str) -> None:
+    product = scored.project.products[name]
+    found = watch_quality(product, scored, DAYS)
+    table = scored.lake.scan(LAYER, quality_table(name)).collect()
+    assert set(table["event_day"]) == set(DAYS)
+    assert product.gate.metric_name in set(table["metric"])
+    assert found[-1].comparison is not None
+    assert found[-1].comparison.days == len(DAYS)
+    assert product.gate.metric_name in str(quality_check(QUALITY, found[-1]).description)
+
+
+def test_a_label_counts_from_the_moment_at_which_it_is_known(scored: Platform) -> None:
+    product = scored.project.products["flight_delay"]
+    noon = datetime(2013, 2, 7, 17, tzinfo=UTC)
+    [early] = watch_quality(product, at(scored, noon), [date(2013, 2, 7)])
+    [late] = watch_quality(product, at(scored, noon + timedelta(days=5)), [date(2013, 2, 7)])
+    flights = scored.lake.scan_days("curated", "fact_flights", [date(2013, 2, 7)])
+    known = flights.filter(pl.col("arrival_known_at") <= noon).drop_nulls("arrival_delay_minutes").collect()
+    assert early.days[-1].labelled == len(known)
+    assert 0 < early.days[-1].labelled < late.days[-1].labelled <= late.days[-1].rows
+
+
+def test_scores_that_mislead_fail_the_check_and_it_says_how_much_worse_they_are(scored: Platform) -> None:
+    product = scored.project.products["flight_delay"]
+    honest = scored.lake.scan("predictions", product.name).collect()
+    upside_down = honest.with_columns(score=1 - pl.col("score"))
+    days = honest["event_day"].unique().to_list()
+    scored.lake.replace_days("predictions", product.name, upside_down, days)
+    try:
+        found = watch_quality(product, scored, DAYS)[-1]
+    finally:
+        scored.lake.replace_days("predictions", product.name, honest, days)
+    told = quality_check(QUALITY, found)
+    assert not told.passed
+    assert "% worse" in str(told.description)
+    assert quality_check(QUALITY, watch_quality(product, scored, DAYS)[-1]).passed
+
+
+def test_without_predictions_nothing_is_said(scored: Platform) -> None:
+    product = scored.project.products["flight_delay"]
+    [found] = watch_quality(product, scored, [date(2013, 1, 15)])
+    assert found.is_within_limits
+    assert "too few" in str(quality_check(QUALITY, found).description)
