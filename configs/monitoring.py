@@ -1,30 +1,35 @@
 """What of a product is watched, and how much may change before somebody is told."""
 
+from datetime import timedelta
+
 from pydantic import Field
 
-from configs.schema import Frozen
+from configs.schema import Duration, Frozen
 
 
 class Drift(Frozen):
     """How far the newest days may lie from what the champion learned from.
 
     A week differs from many months even where nothing has changed. So a column has drifted where its population
-    stability index is above `minimum_psi`, and above that of every week, say, of the months themselves.
+    stability index is above `minimum_psi`, and above that of every week, say, of the months themselves. Their first
+    weeks do not count, in which the longest feature window was not full yet.
     """
 
     window_days: int = Field(default=7, ge=1, le=92, description="The day itself and those before it.")
-    minimum_rows: int = Field(default=500, ge=1, description="Of a window with fewer nothing is said.")
+    minimum_rows: int = Field(
+        default=500, ge=1, description="Of a window with fewer rows, or with days that lack, nothing is said."
+    )
     minimum_psi: float = Field(
         default=0.2, gt=0, description="Below it no column has drifted, however steady it was before."
+    )
+    maximum_missing_share_difference: float = Field(
+        default=0.1, ge=0, le=1, description="Most by which a column's share of missing values may have changed."
     )
 
 
 class InputDrift(Drift):
     """Of the features that the champion sees, held against its training part."""
 
-    maximum_missing_share_difference: float = Field(
-        default=0.1, ge=0, le=1, description="Most by which a feature's share of missing values may have grown."
-    )
     maximum_unseen_share: float = Field(
         default=0.05, ge=0, le=1, description="Most of a text's values that training never saw."
     )
@@ -37,6 +42,11 @@ class Quality(Frozen):
     """How good the champion is on late labels, in the gate's metric, held against the days of its validation part."""
 
     window_days: int = Field(default=14, ge=2, le=92, description="The day itself and those before it.")
+    label_delay: Duration = Field(
+        default=timedelta(days=1),
+        description="So long after a day's last event its labels may take. Younger days do not count: the labels that "
+        "come first are no fair sample.",
+    )
     maximum_worsening: float = Field(
         default=0.05,
         ge=0,
@@ -46,7 +56,7 @@ class Quality(Frozen):
         default=0.01,
         gt=0,
         lt=1,
-        description="How unlikely so bad a mean must be by chance before it counts: Welch's test, one-sided.",
+        description="How unlikely so bad days must be for a champion that is worse by no more than that: Welch's test.",
     )
 
 

@@ -155,9 +155,10 @@ def drift_check(name: str, found: DayDrift) -> dg.AssetCheckResult:
 
 
 def _told(found: DayDrift) -> str:
-    days = f"the {found.days} days up to {found.day}"
-    if not found.has_enough_rows:
-        return f"{found.rows:,} rows in {days} are too few: at least {found.minimum_rows:,} must be there."
+    days = f"{found.days} days up to {found.day}"
+    if not found.is_told:
+        needed = f"at least {found.minimum_rows:,} of {found.least_days} days must be there"
+        return f"{found.rows:,} rows of {days} are too few: {needed}."
     if len(found.findings) == 1:
         [only] = found.findings
         seen = f"PSI {only.drift.psi:.3f} over {found.rows:,} rows of {days}; {only.psi_limit:.3f} it may be."
@@ -172,7 +173,7 @@ def _told(found: DayDrift) -> str:
 def _cause(found: Finding) -> str:
     drift = found.drift
     if "missing" in found.past:
-        return f"{drift.name}: {drift.missing_share:.0%} are missing, {drift.expected_missing_share:.0%} were"
+        return f"{drift.name}: {drift.missing_share:.0%} are missing, {drift.expected_missing_share:.0%} were before"
     if "unseen" in found.past:
         return f"{drift.name}: {drift.unseen_share:.0%} are values that were never seen"
     if drift.most_moved is None:
@@ -182,7 +183,7 @@ def _cause(found: Finding) -> str:
 
 
 def quality_check(name: str, found: QualityReport) -> dg.AssetCheckResult:
-    """Passes unless the champion is surely worse than it promised, by more than may be; it stops nothing."""
+    """Passes unless days are worse than chance allows a champion that is as good as it may be; it stops nothing."""
     measured = [(each.day, each.metrics[found.metric]) for each in found.days if found.metric in each.metrics]
     comparison = found.comparison
     pictures = (
@@ -206,7 +207,7 @@ def _cell(day: DayQuality, metric: str) -> str:
 
 
 def _quality_told(found: QualityReport) -> str:
-    known = f"{found.labelled:,} of {found.rows:,} rows up to {found.day} have labels"
+    known = f"{found.labelled:,} of {found.rows:,} rows of the settled days up to {found.day} have labels"
     comparison = found.comparison
     if comparison is None:
         return f"{known}, too few to say how good the champion is."
@@ -214,8 +215,9 @@ def _quality_told(found: QualityReport) -> str:
     change = f"{abs(comparison.worsening):.1%} {'worse' if comparison.worsening > 0 else 'better'}"
     return (
         f"{found.metric} over {comparison.days} days: {comparison.mean:.4f} ({low:.4f} to {high:.4f}), where the "
-        f"validation days had {comparison.expected_mean:.4f}: {change}, p = {comparison.p_value:.2g}; "
-        f"{found.limits.maximum_worsening:.0%} worse it may be. {known}."
+        f"validation days had {comparison.expected_mean:.4f}: {change}. Were it "
+        f"{found.limits.maximum_worsening:.0%} worse, as it may be, days like these had p = {comparison.p_value:.2g}. "
+        f"{known}."
     )
 
 

@@ -6,24 +6,25 @@ How drift is measured: compute/drift.py. What is kept of it is a table of the la
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from math import ceil, isnan
+from math import isnan
 
 import polars as pl
 
+from configs.features import WindowedFeatures
 from configs.monitoring import Drift, InputDrift
 from configs.products import ModelProduct
 from mlway_assets.batch_scoring import LAYER as PREDICTIONS
 from mlway_assets.batch_scoring import features_of_days
 from mlway_assets.compute.drift import ColumnDrift, Reference
-from mlway_assets.compute.population import part_of
+from mlway_assets.learned_rows import learned_by_champion
 from mlway_assets.registry import ModelVersion
 from mlway_assets.resources import Platform
-from mlway_assets.training_sets import LAYER as TRAINING_SETS
-from serving.scoring import MissingFeaturesError, load_model
+from serving.scoring import MissingFeaturesError
 
 LAYER = "monitoring"
 SCORE = "score"
 _DAY = "event_day"
+_ROUNDING = 1e-9
 _COLUMNS: dict[str, type[pl.DataType]] = {
     _DAY: pl.Date,
     "column": pl.String,
@@ -62,10 +63,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class DayDrift:
-    """The columns of the days up to `day`, the one that moved furthest first, against a champion's."""
+    """The columns of the days up to `day` beside a champion's, those past the most limits first."""
 
     day: date
     days: int
+    """That have rows."""
+    least_days: int
     rows: int
     minimum_rows: int
     model: ModelVersion
@@ -74,9 +77,9 @@ class DayDrift:
     """So many columns may have drifted."""
 
     @property
-    def has_enough_rows(self) -> bool:
-        """Whether anything is said of it."""
-        return self.rows >= self.minimum_rows
+    def is_told(self) -> bool:
+        """Whether there is enough to say anything of it."""
+        return self.rows >= self.minimum_rows and self.days >= self.least_days
 
     @property
     def drifted(self) -> list[Finding]:
@@ -85,8 +88,16 @@ class DayDrift:
 
     @property
     def is_within_limits(self) -> bool:
-        """Whether no more columns have drifted than may. With too few rows it is: nothing is known."""
-        return not self.has_enough_rows or len(self.drifted) <= self.most_drifted
+        """Whether no more columns have drifted than may. Where there is too little, it is: nothing is known."""
+        return not self.is_told or len(self.drifted) <= self.most_drifted
+
+
+@dataclass(frozen=True)
+class _Usual:
+    """What the windows of the expected rows themselves are like: the greatest index of each column, the fewest days."""
+
+    psi: Mapping[str, float]
+    least_days: int
 
 
 def input_drift_table(product: str) -> str:
@@ -102,16 +113,15 @@ def prediction_drift_table(product: str) -> str:
 def watch_inputs(product: ModelProduct, platform: Platform, days: Sequence[date]) -> list[DayDrift]:
     """The drift of the champion's features on each of these days, which replaces what was known of them.
 
-    Raises MissingChampionError, MissingTableError, MissingFeaturesError.
+    Raises MissingFeaturesError, MissingTableError, and what learned_by_champion does.
     """
-    limits, champion = product.monitoring.input_drift, platform.registry.require_champion(product.name)
-    features = list(load_model(champion.folder, champion.digest).contract.features)
-    learned = part_of(rows_learned_from(product, platform, champion), product, "train")
+    limits, learned = product.monitoring.input_drift, learned_by_champion(product, platform)
+    features = list(learned.model.contract.features)
     rows = features_of_days(product, platform, with_those_before(days, limits.window_days))
     if missing := [name for name in features if name not in rows.columns]:
         raise MissingFeaturesError(missing)
-    expected = learned.select(event_day(product), *features)
-    found = _held_against(expected, rows, days, limits, champion)
+    expected = learned.part("train").select(_DAY, *features)
+    found = _held_against(expected, rows, days, limits, learned.champion, _longest_window(product, platform))
     platform.lake.replace_days(LAYER, input_drift_table(product.name), _table(found), days)
     return found
 
@@ -119,51 +129,19 @@ def watch_inputs(product: ModelProduct, platform: Platform, days: Sequence[date]
 def watch_predictions(product: ModelProduct, platform: Platform, days: Sequence[date]) -> list[DayDrift]:
     """The drift of the champion's scores on each of these days, which replaces what was known of them.
 
-    Raises MissingChampionError, MissingTableError.
+    They are held against its scores of all that it has learned from, since a month of validation knows few kinds of
+    weeks. Raises MissingTableError, and what learned_by_champion does.
     """
-    limits, champion = product.monitoring.prediction_drift, platform.registry.require_champion(product.name)
-    frame = rows_learned_from(product, platform, champion)
-    learned = pl.concat([part_of(frame, product, "train"), part_of(frame, product, "validate")])
-    scores = load_model(champion.folder, champion.digest).score(learned)
-    wanted = with_those_before(days, limits.window_days)
-    by_champion = pl.col("model_digest") == champion.digest
-    rows = platform.lake.scan_days(PREDICTIONS, product.name, wanted).filter(by_champion).select(_DAY, SCORE).collect()
-    expected = learned.select(event_day(product), pl.Series(SCORE, scores))
-    found = _held_against(expected, rows, days, limits, champion)
+    limits, learned = product.monitoring.prediction_drift, learned_by_champion(product, platform)
+    expected = pl.concat([learned.part("train"), learned.part("validate")])
+    scores = pl.Series(SCORE, learned.model.score(expected))
+    by_champion = pl.col("model_digest") == learned.champion.digest
+    scored = platform.lake.scan_days(PREDICTIONS, product.name, with_those_before(days, limits.window_days))
+    rows = scored.filter(by_champion).select(_DAY, SCORE).collect()
+    unsettled = _longest_window(product, platform)
+    found = _held_against(expected.select(_DAY, scores), rows, days, limits, learned.champion, unsettled)
     platform.lake.replace_days(LAYER, prediction_drift_table(product.name), _table(found), days)
     return found
-
-
-def _held_against(
-    expected: pl.DataFrame, rows: pl.DataFrame, days: Sequence[date], limits: Drift, champion: ModelVersion
-) -> list[DayDrift]:
-    """The drift of each day's window of `rows`; columns, beside `event_day`, are those of `expected`."""
-    reference = Reference(expected.drop(_DAY))
-    usual = _greatest_psi(reference, expected, limits.window_days)
-    share = limits.maximum_drifted_share if isinstance(limits, InputDrift) else 0.0
-    return [
-        DayDrift(
-            day,
-            limits.window_days,
-            len(window),
-            limits.minimum_rows,
-            champion,
-            _furthest_first(_judged(drift, limits, usual) for drift in reference.drift(window)),
-            most_drifted=ceil(share * len(reference.columns)),
-        )
-        for day, window in _windows(rows, days, limits.window_days)
-    ]
-
-
-def event_day(product: ModelProduct) -> pl.Expr:
-    """The day that a row belongs to, as the tables of the lake have it."""
-    return pl.col(product.population.event_time).dt.date().alias(_DAY)
-
-
-def rows_learned_from(product: ModelProduct, platform: Platform, champion: ModelVersion) -> pl.DataFrame:
-    """The training set that the champion was made from, as it was then: every part of it."""
-    version = platform.registry.training_set_version(champion.run_id)
-    return platform.lake.scan(TRAINING_SETS, product.name, version).collect()
 
 
 def with_those_before(days: Sequence[date], window_days: int) -> list[date]:
@@ -171,33 +149,75 @@ def with_those_before(days: Sequence[date], window_days: int) -> list[date]:
     return sorted({day - timedelta(days=before) for day in days for before in range(window_days)})
 
 
+def _longest_window(product: ModelProduct, platform: Platform) -> timedelta:
+    """After the first row of all, so long some features have not seen what they will."""
+    groups = platform.project.table_groups(product)
+    windows = [max(group.windows) for group in groups if isinstance(group, WindowedFeatures)]
+    return max(windows, default=timedelta(0))
+
+
+def _held_against(
+    expected: pl.DataFrame,
+    rows: pl.DataFrame,
+    days: Sequence[date],
+    limits: Drift,
+    champion: ModelVersion,
+    unsettled: timedelta,
+) -> list[DayDrift]:
+    """The drift of each day's window of `rows`; columns, beside `event_day`, are those of `expected`.
+
+    The first days of `expected`, over as long as `unsettled`, set no limits.
+    """
+    reference = Reference(expected.drop(_DAY))
+    usual = _usual(reference, expected, limits, unsettled)
+    share = limits.maximum_drifted_share if isinstance(limits, InputDrift) else 0.0
+    return [
+        DayDrift(
+            day=day,
+            days=window[_DAY].n_unique(),
+            least_days=usual.least_days,
+            rows=len(window),
+            minimum_rows=limits.minimum_rows,
+            model=champion,
+            findings=_furthest_first(_judged(drift, limits, usual.psi) for drift in reference.drift(window)),
+            most_drifted=int(share * len(reference.columns) + _ROUNDING),
+        )
+        for day, window in _windows(rows, days, limits.window_days)
+    ]
+
+
 def _windows(rows: pl.DataFrame, days: Sequence[date], window_days: int) -> list[tuple[date, pl.DataFrame]]:
     """For each day the rows of the days up to it."""
     return [(day, rows.filter(pl.col(_DAY).is_between(day - timedelta(days=window_days - 1), day))) for day in days]
 
 
-def _greatest_psi(reference: Reference, expected: pl.DataFrame, window_days: int) -> Mapping[str, float]:
-    """The greatest population stability index of each column in any whole window of the rows themselves."""
+def _usual(reference: Reference, expected: pl.DataFrame, limits: Drift, unsettled: timedelta) -> _Usual:
+    """Of the whole windows of the expected rows, one after the other, as many as have enough rows."""
     first, last = expected[_DAY].min(), expected[_DAY].max()
     if not isinstance(first, date) or not isinstance(last, date):
-        return {}
-    whole = ((last - first).days + 1) // window_days
-    ends = [first + timedelta(days=window_days * (number + 1) - 1) for number in range(whole)]
+        return _Usual({}, limits.window_days)
+    if first + unsettled + timedelta(days=limits.window_days) <= last:
+        first += unsettled
+    whole = ((last - first).days + 1) // limits.window_days
+    ends = [first + timedelta(days=limits.window_days * (number + 1) - 1) for number in range(whole)]
+    windows = [
+        window for _, window in _windows(expected, ends, limits.window_days) if len(window) >= limits.minimum_rows
+    ]
     greatest: dict[str, float] = {}
-    for _, window in _windows(expected, ends, window_days):
+    for window in windows:
         for drift in reference.drift(window):
             greatest[drift.name] = max(greatest.get(drift.name, 0.0), drift.psi)
-    return greatest
+    return _Usual(greatest, min((window[_DAY].n_unique() for window in windows), default=limits.window_days))
 
 
 def _judged(drift: ColumnDrift, limits: Drift, usual: Mapping[str, float]) -> Finding:
     psi_limit = max(limits.minimum_psi, usual.get(drift.name, 0.0))
-    is_past = {"psi": drift.psi > psi_limit}
-    if isinstance(limits, InputDrift):
-        is_past["missing"] = drift.missing_difference > limits.maximum_missing_share_difference
-        is_past["unseen"] = drift.unseen_share > limits.maximum_unseen_share
-    enough = drift.rows >= limits.minimum_rows
-    return Finding(drift, psi_limit, tuple(name for name, past in is_past.items() if past and enough))
+    is_past = {
+        "psi": drift.psi > psi_limit,
+        "missing": abs(drift.missing_difference) > limits.maximum_missing_share_difference,
+        "unseen": isinstance(limits, InputDrift) and drift.unseen_share > limits.maximum_unseen_share,
+    }
+    return Finding(drift, psi_limit, tuple(name for name, past in is_past.items() if past and drift.rows))
 
 
 def _furthest_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:

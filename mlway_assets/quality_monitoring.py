@@ -4,21 +4,22 @@ What it promised is its quality on the days of its validation part. Metrics and 
 kept is a table of the lake, a row for each day and metric.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 
 import polars as pl
 
 from configs.monitoring import Quality
 from configs.products import ModelProduct
 from mlway_assets.batch_scoring import LAYER as PREDICTIONS
-from mlway_assets.compute.population import LABEL, known_labels, part_of
+from mlway_assets.compute.population import known_labels
 from mlway_assets.compute.quality import Comparison, DayQuality, compare_days, quality_by_day
-from mlway_assets.drift_monitoring import LAYER, event_day, rows_learned_from, with_those_before
+from mlway_assets.drift_monitoring import LAYER, with_those_before
+from mlway_assets.learned_rows import Learned, learned_by_champion
 from mlway_assets.registry import ModelVersion
 from mlway_assets.resources import Platform
-from serving.scoring import ScoringModel, load_model
+from serving.scoring import ScoringModel
 
 _DAY = "event_day"
 _COLUMNS: dict[str, type[pl.DataType]] = {
@@ -27,6 +28,7 @@ _COLUMNS: dict[str, type[pl.DataType]] = {
     "value": pl.Float64,
     "rows": pl.Int64,
     "labelled": pl.Int64,
+    "is_settled": pl.Boolean,
     "model_version": pl.Int64,
     "model_digest": pl.String,
 }
@@ -34,7 +36,7 @@ _COLUMNS: dict[str, type[pl.DataType]] = {
 
 @dataclass(frozen=True)
 class QualityReport:
-    """The days up to `day` beside the champion's validation days, in the gate's metric."""
+    """The settled days up to `day` beside the champion's validation days, in the gate's metric."""
 
     day: date
     metric: str
@@ -55,9 +57,8 @@ class QualityReport:
 
     @property
     def is_within_limits(self) -> bool:
-        """Whether it is not beyond doubt that the champion is worse than it promised, by more than may be."""
-        found = self.comparison
-        return found is None or found.worsening <= self.limits.maximum_worsening or found.p_value >= self.limits.p_value
+        """Whether so bad days are not too unlikely for a champion that is worse by no more than may be."""
+        return self.comparison is None or self.comparison.p_value >= self.limits.p_value
 
 
 def quality_table(product: str) -> str:
@@ -68,23 +69,33 @@ def quality_table(product: str) -> str:
 def watch_quality(product: ModelProduct, platform: Platform, days: Sequence[date]) -> list[QualityReport]:
     """The quality on each of these days, which replaces what was known of them, judged over the days up to it.
 
-    Raises MissingChampionError, MissingTableError, RelevanceError.
+    Raises MissingTableError, RelevanceError, and what learned_by_champion does.
     """
-    champion = platform.registry.require_champion(product.name)
-    limits, metric = product.monitoring.quality, product.gate.metric_name
-    model = load_model(champion.folder, champion.digest)
-    validation = part_of(rows_learned_from(product, platform, champion), product, "validate")
-    expected = _values(quality_by_day(product, _scored(product, validation, model)), metric)
-    wanted = with_those_before(days, limits.window_days)
-    found = {each.day: each for each in quality_by_day(product, _predicted(product, platform, wanted, champion))}
+    learned = learned_by_champion(product, platform)
+    limits, metric, champion = product.monitoring.quality, product.gate.metric_name, learned.champion
+    expected = _values(quality_by_day(product, _scored(learned.part("validate"), learned.model)), metric)
+    rows = _predicted(product, platform, with_those_before(days, limits.window_days), learned)
+    found = {each.day: each for each in quality_by_day(product, rows)}
+    settled = _settled_days(product, rows, platform.clock.now())
     reports = []
     for day in days:
-        window = tuple(found[each] for each in with_those_before([day], limits.window_days) if each in found)
-        comparison = compare_days(expected, _values(window, metric), is_lower_better=product.gate.is_lower_better)
+        window = tuple(found[each] for each in with_those_before([day], limits.window_days) if each in settled)
+        comparison = compare_days(
+            expected,
+            _values(window, metric),
+            is_lower_better=product.gate.is_lower_better,
+            allowed=limits.maximum_worsening,
+        )
         reports.append(QualityReport(day, metric, window, comparison, limits, champion))
     kept = [found[day] for day in days if day in found]
-    platform.lake.replace_days(LAYER, quality_table(product.name), _table(kept, champion), days)
+    platform.lake.replace_days(LAYER, quality_table(product.name), _table(kept, settled, champion), days)
     return reports
+
+
+def _settled_days(product: ModelProduct, rows: pl.DataFrame, now: datetime) -> set[date]:
+    """The days whose labels have had the time that they take."""
+    last = rows.group_by(_DAY).agg(pl.col(product.population.event_time).max().alias("last"))
+    return set(last.filter(pl.col("last") + product.monitoring.quality.label_delay <= now)[_DAY])
 
 
 def _values(days: Sequence[DayQuality], metric: str) -> list[float]:
@@ -92,28 +103,24 @@ def _values(days: Sequence[DayQuality], metric: str) -> list[float]:
     return [each.metrics[metric] for each in days if metric in each.metrics]
 
 
-def _scored(product: ModelProduct, rows: pl.DataFrame, model: ScoringModel) -> pl.DataFrame:
+def _scored(rows: pl.DataFrame, model: ScoringModel) -> pl.DataFrame:
     scores = model.scores(rows)
     columns = {"score": scores.score, "lower": scores.lower, "upper": scores.upper}
-    return rows.with_columns(
-        event_day(product), *(pl.Series(name, values) for name, values in columns.items() if values is not None)
-    )
+    return rows.with_columns(pl.Series(name, values) for name, values in columns.items() if values is not None)
 
 
-def _predicted(product: ModelProduct, platform: Platform, days: Sequence[date], champion: ModelVersion) -> pl.DataFrame:
+def _predicted(product: ModelProduct, platform: Platform, days: Sequence[date], learned: Learned) -> pl.DataFrame:
     """The champion's predictions of these days, with the labels that are known by now."""
     request = list(product.population.request)
     table = platform.lake.scan_days("curated", product.population.table, days)
-    labels = known_labels(product, table, platform.clock.now()).collect()
-    # Requests that are alike in every field cannot be told apart: they are one, with one label or none.
-    alike = labels.group_by(request).agg(pl.col(LABEL).first(), pl.col(LABEL).n_unique().alias("labels"))
-    labels = alike.filter(pl.col("labels") == 1).drop("labels")
+    # As they were declared for the champion: by another label it cannot be judged.
+    labels = known_labels(learned.product, table, platform.clock.now()).collect()
     scored = platform.lake.scan_days(PREDICTIONS, product.name, days)
-    rows = scored.filter(pl.col("model_digest") == champion.digest).collect()
+    rows = scored.filter(pl.col("model_digest") == learned.champion.digest).collect()
     return rows.join(labels, on=request, how="left", nulls_equal=True, validate="m:1")
 
 
-def _table(days: Sequence[DayQuality], champion: ModelVersion) -> pl.DataFrame:
+def _table(days: Sequence[DayQuality], settled: Collection[date], champion: ModelVersion) -> pl.DataFrame:
     rows = [
         {
             _DAY: each.day,
@@ -121,6 +128,7 @@ def _table(days: Sequence[DayQuality], champion: ModelVersion) -> pl.DataFrame:
             "value": value,
             "rows": each.rows,
             "labelled": each.labelled,
+            "is_settled": each.day in settled,
             "model_version": champion.version,
             "model_digest": champion.digest,
         }

@@ -52,6 +52,16 @@ class ModelVersion:
     metrics: Mapping[str, float]
 
 
+class UnknownTrainingSetError(MlwayError):
+    """A version does not say what it has learned from."""
+
+    def __init__(self, found: ModelVersion) -> None:
+        super().__init__(
+            f"The run {found.run_id} of {found.product} version {found.version} has no tag {TRAINING_SET_TAG!r}.\n"
+            "Hint: it was not trained here; `mlway materialize train` makes one that can be watched."
+        )
+
+
 @dataclass(frozen=True)
 class Registry:
     """One environment's runs and registered models."""
@@ -144,9 +154,12 @@ class Registry:
             raise MissingChampionError(product)
         return champion
 
-    def training_set_version(self, run_id: str) -> int:
-        """The version of the training set that a run has learned from."""
-        return int(self.client.get_run(run_id).data.tags[TRAINING_SET_TAG])
+    def training_set_version(self, found: ModelVersion) -> int:
+        """The version of the training set that a version has learned from. Raises UnknownTrainingSetError."""
+        tag = self.client.get_run(found.run_id).data.tags.get(TRAINING_SET_TAG)
+        if tag is None:
+            raise UnknownTrainingSetError(found)
+        return int(tag)
 
     def run_folder(self, run_id: str) -> Path:
         """A local copy of a run's scoring files."""

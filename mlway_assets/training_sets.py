@@ -167,14 +167,14 @@ def rebuild_training_set(product: str, version: int, platform: Platform) -> Rebu
 
     Neither the present configuration nor the feature registry is read. Raises TrainingSetError, MissingVersionError.
     """
-    recorded = _find(product, version, platform)
+    recorded = find_training_set(product, version, platform)
     record = recorded.record
     root, versions = _lake_root(platform), {}
     for name, number in record.inputs.items():
         layer, _, table = name.partition("/")
         platform.lake.require_files(layer, table, number)
         versions[root + name] = number
-    former, project = _declared(recorded)
+    former, project = as_declared(recorded)
     with former_store(platform.environment, project, versions) as store:
         frame, _ = _join(former, platform, store, record.inputs[f"curated/{former.population.table}"])
     hashed = frame_hash(frame)
@@ -216,7 +216,8 @@ def _version(commit: Commit) -> TrainingSetVersion:
     return TrainingSetVersion(commit.version, commit.written_at, record)
 
 
-def _find(product: str, version: int, platform: Platform) -> TrainingSetVersion:
+def find_training_set(product: str, version: int, platform: Platform) -> TrainingSetVersion:
+    """A version by its number. Raises TrainingSetError."""
     versions = training_set_versions(product, platform)
     for found in versions:
         if found.version == version:
@@ -228,8 +229,8 @@ def _find(product: str, version: int, platform: Platform) -> TrainingSetVersion:
     )
 
 
-def _declared(recorded: TrainingSetVersion) -> tuple[ModelProduct, Project]:
-    """The product and its features as they were declared."""
+def as_declared(recorded: TrainingSetVersion) -> tuple[ModelProduct, Project]:
+    """The product and its features as they were declared for a version. Raises TrainingSetError."""
     declarations = recorded.record.declarations
     try:
         product = ModelProduct.model_validate(declarations["product"])

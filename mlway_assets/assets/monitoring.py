@@ -55,6 +55,9 @@ class _Watched(Generic[Found]):
 
     key: dg.AssetKey
     deps: Sequence[dg.AssetKey]
+    daily_deps: Sequence[dg.AssetKey]
+    """Those by day: of the days that end with each, as many as `window_days`."""
+    window_days: int
     description: str
     watch: Callable[[ModelProduct, Platform, Sequence[date]], Sequence[Found]]
     name: str
@@ -80,7 +83,9 @@ def _inputs(product: ModelProduct, project: Project) -> _Watched[DayDrift]:
     groups = [features_key(group.name) for group in project.table_groups(product)]
     return _Watched(
         input_drift_key(product.name),
-        [*_models(product), curated_key(product.population.table), *groups],
+        [*_models(product), *groups],
+        [curated_key(product.population.table)],
+        product.monitoring.input_drift.window_days,
         f"How far the features of {product.name}'s newest days lie from those that the champion was trained on.",
         watch_inputs,
         INPUT_DRIFT,
@@ -91,7 +96,9 @@ def _inputs(product: ModelProduct, project: Project) -> _Watched[DayDrift]:
 def _scores(product: ModelProduct) -> _Watched[DayDrift]:
     return _Watched(
         prediction_drift_key(product.name),
-        [*_models(product), predictions_key(product.name)],
+        _models(product),
+        [predictions_key(product.name)],
+        product.monitoring.prediction_drift.window_days,
         f"How far the scores of {product.name}'s newest days lie from those of what the champion learned from.",
         watch_predictions,
         PREDICTION_DRIFT,
@@ -102,7 +109,9 @@ def _scores(product: ModelProduct) -> _Watched[DayDrift]:
 def _quality(product: ModelProduct) -> _Watched[QualityReport]:
     return _Watched(
         quality_key(product.name),
-        [*_models(product), predictions_key(product.name), curated_key(product.population.table)],
+        _models(product),
+        [predictions_key(product.name), curated_key(product.population.table)],
+        product.monitoring.quality.window_days,
         f"How good {product.name}'s scores of the newest days were, by the labels that are known by now.",
         watch_quality,
         QUALITY,
@@ -119,9 +128,13 @@ def _asset(product: ModelProduct, days: dg.PartitionsDefinition[str], watched: _
         watched.name, asset=watched.key, description="The newest day is within the product's limits. It stops nothing."
     )
 
+    window = dg.TimeWindowPartitionMapping(
+        start_offset=1 - watched.window_days, allow_nonexistent_upstream_partitions=True
+    )
+
     @dg.asset(
         key=watched.key,
-        deps=watched.deps,
+        deps=[*watched.deps, *(dg.AssetDep(key, partition_mapping=window) for key in watched.daily_deps)],
         partitions_def=days,
         backfill_policy=dg.BackfillPolicy.single_run(),
         group_name="monitoring",

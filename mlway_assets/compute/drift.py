@@ -173,7 +173,7 @@ def _edges(values: pl.Series) -> Shares:
     """Where the quantiles lie, the least and the greatest value among them, each once."""
     found = values.drop_nulls().sort().to_numpy()
     places = np.arange(_QUANTILES + 1) * (len(found) - 1) // _QUANTILES
-    return np.unique(found[places]) if len(found) else np.empty(0)
+    return np.unique(found[places] + 0.0) if len(found) else np.empty(0)
 
 
 def _cells(name: str, edges: Shares) -> pl.Expr:
@@ -204,11 +204,19 @@ def _part_starts(expected: Counts) -> NDArray[np.int64]:
 
 def _intervals(edges: Shares, starts: NDArray[np.int64]) -> list[str]:
     """What each part holds. Cell 2 k + 1 is edge k itself, cell 2 k what lies below it."""
-    bounds = [f"{edges[(start - 1) // 2]:.4g}" for start in starts[1:]]
+    bounds = [_short(edges, (start - 1) // 2) for start in starts[1:]]
     if not bounds:
         return ["all values"]
     inner = [low if low == high else f"{low} to {high}" for low, high in pairwise(bounds)]
     return [f"below {bounds[0]}", *inner, f"above {bounds[-1]}"]
+
+
+def _short(edges: Shares, place: int) -> str:
+    """An edge in no more digits than tell it from its neighbours."""
+    near = [float(edge) for edge in edges[max(place - 1, 0) : place + 2]]
+    texts = ([f"{edge:.{digits}g}" for edge in near] for digits in (4, 8, 12))
+    told = next((found for found in texts if len(set(found)) == len(near)), [repr(edge) for edge in near])
+    return told[min(place, 1)]
 
 
 def _most_moved(parts: list[str], expected: Shares, seen: Shares) -> Movement | None:

@@ -37,13 +37,15 @@ def labelled_rows(product: ModelProduct, table: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def known_labels(product: ModelProduct, table: pl.LazyFrame, now: datetime) -> pl.LazyFrame:
-    """The request's fields and `label` of the rows whose label is known by now."""
-    label = product.label
-    return (
-        table.filter(pl.col(label.known_at) <= pl.lit(now, pl.Datetime("us", "UTC")))
-        .select(*product.population.request, parse(label.expression).alias(LABEL))
-        .drop_nulls(LABEL)
-    )
+    """The request's fields of every row, each set of them once, and `label` where it is known by now.
+
+    Rows that are alike in every field cannot be told apart: they have a label where all have the same.
+    """
+    request, label = list(product.population.request), product.label
+    is_known = pl.col(label.known_at) <= pl.lit(now, pl.Datetime("us", "UTC"))
+    rows = table.select(*request, pl.when(is_known).then(parse(label.expression)).alias(LABEL))
+    alike = rows.group_by(request).agg(pl.col(LABEL).first(), pl.col(LABEL).n_unique().alias("labels"))
+    return alike.select(*request, pl.when(pl.col("labels") == 1).then(LABEL).alias(LABEL))
 
 
 def rows_to_score(product: ModelProduct, table: pl.LazyFrame, now: datetime) -> pl.LazyFrame:

@@ -6,6 +6,7 @@ from datetime import date
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from configs.products import ModelProduct
 from mlway_assets.compute.evaluation import NothingToRankError, OneClassError
@@ -14,6 +15,7 @@ from mlway_assets.compute.population import LABEL
 from serving.scoring import Scores
 
 _CONFIDENCE = 0.95
+_NO_SPREAD = 1e-9
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Comparison:
     """The mean of a metric over some days, its 95% interval, and how much worse that is than over the expected days.
 
     The days are the sample, for rows of one day share its weather: Student's interval of their mean, and Welch's test
-    of whether it is worse than the expected days' (Welch 1947), of which `p_value` is the one-sided probability.
+    (1947). Days that follow each other are alike too, so that both are somewhat too sure.
     """
 
     mean: float
@@ -40,6 +42,7 @@ class Comparison:
     worsening: float
     """As a share of the expected mean; below zero it is better."""
     p_value: float
+    """How likely days as bad as these are for a model that is worse by no more than may be."""
     days: int
 
 
@@ -66,26 +69,43 @@ def _metrics(product: ModelProduct, labelled: pl.DataFrame) -> dict[str, float]:
         return {}  # a day on which all are late says nothing of who is late first
 
 
-def compare_days(expected: Sequence[float], seen: Sequence[float], *, is_lower_better: bool) -> Comparison | None:
-    """What `seen` days show beside `expected` ones; None with fewer than two of either, of which nothing is known."""
-    from scipy import stats
+def compare_days(
+    expected: Sequence[float], seen: Sequence[float], *, is_lower_better: bool, allowed: float
+) -> Comparison | None:
+    """What `seen` days show beside `expected` ones; None with fewer than two of either, of which nothing is known.
 
+    `allowed` is by how much the mean may be worse, as a share of the expected mean.
+    """
     if min(len(expected), len(seen)) < 2:
         return None
-    mean, expected_mean = float(np.mean(seen)), float(np.mean(expected))
-    error = float(np.std(seen, ddof=1)) / np.sqrt(len(seen))
-    reach = float(stats.t.ppf((1 + _CONFIDENCE) / 2, len(seen) - 1)) * error
-    change = (mean - expected_mean) / abs(expected_mean) if expected_mean else 0.0
-    worse = "greater" if is_lower_better else "less"
-    if np.ptp(seen) == 0 and np.ptp(expected) == 0:  # no spread, no test
-        p_value = float(change <= 0 if is_lower_better else change >= 0)
-    else:
-        p_value = float(stats.ttest_ind(seen, expected, equal_var=False, alternative=worse).pvalue)
+    # What is better is less from here on.
+    sign = 1 if is_lower_better else -1
+    now, before = sign * np.asarray(seen), sign * np.asarray(expected)
+    scale = abs(float(before.mean()))
+    worse = float(now.mean() - before.mean())
+    mean, reach = float(np.mean(seen)), _reach(now)
     return Comparison(
         mean=mean,
         interval=(mean - reach, mean + reach),
-        expected_mean=expected_mean,
-        worsening=change if is_lower_better else -change,
-        p_value=p_value,
+        expected_mean=float(np.mean(expected)),
+        worsening=worse / scale if scale else float(np.sign(worse)) * np.inf if worse else 0.0,
+        p_value=_p_value(before + allowed * scale, now),
         days=len(seen),
     )
+
+
+def _reach(values: NDArray[np.float64]) -> float:
+    """Half the width of the interval of their mean."""
+    from scipy import stats
+
+    error = np.std(values, ddof=1) / np.sqrt(len(values))
+    return float(stats.t.ppf((1 + _CONFIDENCE) / 2, len(values) - 1) * error)
+
+
+def _p_value(allowed: NDArray[np.float64], seen: NDArray[np.float64]) -> float:
+    """Of the mean of `seen` being greater only by chance."""
+    from scipy import stats
+
+    if max(np.ptp(seen), np.ptp(allowed)) <= _NO_SPREAD * max(np.abs(seen).max(), np.abs(allowed).max()):
+        return 1.0 if seen.mean() <= allowed.mean() else 0.0  # no spread, no test
+    return float(stats.ttest_ind(seen, allowed, equal_var=False, alternative="greater").pvalue)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -67,8 +67,9 @@ def plan(
     last: date | None = None,
     products: Sequence[str] = (),
 ) -> list[JobRun]:
-    """What to run for `jobs`: by default `ingest` every day, `predict` and `monitor` the clock's day, for all products.
+    """What to run for `jobs`, for all products or those named.
 
+    By default `ingest` runs over every day, `predict` over the clock's, and `monitor` over the one before it.
     Raises RunError for a day that is not kept, and for an unknown product.
     """
     for product in products:
@@ -82,7 +83,9 @@ def plan(
         if job == TRAIN:
             runs.append(JobRun(job, products=tuple(products)))
             continue
-        days = every_day(platform) if job == INGEST else (platform.clock.now().date(),)
+        today = platform.clock.now().date()
+        # Of the day before all is known; of today nothing but the forecast.
+        days = {INGEST: every_day(platform), PREDICT: (today,), MONITOR: (today - timedelta(days=1),)}[job]
         if first or last:
             days = tuple(day for day in every_day(platform) if (first or day) <= day <= (last or day))
         if not days:

@@ -1,5 +1,6 @@
 """Drift of a built platform's newest days: within limits, past them, and told."""
 
+from collections.abc import Iterator
 from datetime import date
 
 import polars as pl
@@ -8,11 +9,12 @@ from tests_support import copy_of_state
 
 from configs.monitoring import Drift, InputDrift, Monitoring
 from configs.products import ModelProduct
+from mlway_assets.batch_scoring import score_days
 from mlway_assets.checks import INPUT_DRIFT, PREDICTION_DRIFT, drift_check
 from mlway_assets.drift_monitoring import LAYER, watch_inputs, watch_predictions
 from mlway_assets.resources import Platform
 
-PRODUCT, DAY = "flight_delay", date(2013, 2, 9)
+PRODUCT, DAY = "flight_delay", date(2013, 2, 8)
 
 
 def with_limits(platform: Platform, inputs: InputDrift, predictions: Drift | None = None) -> ModelProduct:
@@ -76,38 +78,55 @@ def test_of_a_window_with_few_rows_nothing_is_said(copied: Platform) -> None:
     assert "are too few" in str(drift_check(INPUT_DRIFT, found).description)
 
 
-def test_scores_that_have_moved_are_past_their_limit_and_it_is_told_where_they_are(copied: Platform) -> None:
-    product = with_limits(copied, InputDrift(), Drift(window_days=1, minimum_rows=1))
-    scored = copied.lake.scan("predictions", PRODUCT).collect()
+@pytest.fixture
+def scored(copied: Platform) -> Iterator[pl.DataFrame]:
+    """The champion's predictions of the day, which are put back."""
+    frame = score_days(copied.project.products[PRODUCT], copied, [DAY]).frame
+    yield frame
+    copied.lake.replace_days("predictions", PRODUCT, frame, [DAY])
+
+
+def test_scores_that_have_moved_are_past_their_limit_and_it_is_told_where_they_are(
+    copied: Platform, scored: pl.DataFrame
+) -> None:
+    product = with_limits(copied, InputDrift(), Drift(window_days=1))
     copied.lake.replace_days("predictions", PRODUCT, scored.with_columns(score=pl.lit(1e-6)), [DAY])
-    try:
-        [found] = watch_predictions(product, copied, [DAY])
-    finally:
-        copied.lake.replace_days("predictions", PRODUCT, scored, [DAY])
+    [found] = watch_predictions(product, copied, [DAY])
     assert [each.past for each in found.drifted] == [("psi",)]
     assert "score: 100% are below" in str(drift_check(PREDICTION_DRIFT, found).description)
 
 
-def test_scores_of_another_version_are_not_the_champions(copied: Platform) -> None:
-    scored = copied.lake.scan("predictions", PRODUCT).collect()
+def test_scores_of_another_version_are_not_the_champions(copied: Platform, scored: pl.DataFrame) -> None:
     copied.lake.replace_days("predictions", PRODUCT, scored.with_columns(model_digest=pl.lit("former")), [DAY])
-    try:
-        [found] = watch_predictions(copied.project.products[PRODUCT], copied, [DAY])
-    finally:
-        copied.lake.replace_days("predictions", PRODUCT, scored, [DAY])
+    [found] = watch_predictions(with_limits(copied, InputDrift(), Drift(window_days=1)), copied, [DAY])
     assert found.rows == 0
     assert found.is_within_limits
 
 
-def test_a_value_that_training_never_saw_is_named(copied: Platform) -> None:
-    flights = copied.lake.scan_days("curated", "fact_flights", [DAY]).collect()
-    renamed = flights.with_columns(carrier=pl.lit("??"))
-    product = with_limits(copied, InputDrift(window_days=1, minimum_rows=1, maximum_drifted_share=0))
-    copied.lake.replace_days("curated", "fact_flights", renamed, [DAY])
-    try:
-        [found] = watch_inputs(product, copied, [DAY])
-    finally:
-        copied.lake.replace_days("curated", "fact_flights", flights, [DAY])
-    missing = [each.drift.name for each in found.drifted if "missing" in each.past]
-    assert any(name.startswith("carrier_") for name in missing)
-    assert "are missing" in str(drift_check(INPUT_DRIFT, found).description)
+def test_a_window_that_lacks_days_says_nothing(copied: Platform, scored: pl.DataFrame) -> None:
+    product = with_limits(copied, InputDrift(), Drift(minimum_rows=1))
+    copied.lake.replace_days("predictions", PRODUCT, scored.with_columns(score=pl.lit(1e-6)), [DAY])
+    [found] = watch_predictions(product, copied, [DAY])
+    assert (found.days, found.least_days) == (1, 7)
+    assert found.is_within_limits
+    assert "of 7 days must be there" in str(drift_check(PREDICTION_DRIFT, found).description)
+
+
+@pytest.fixture
+def flights(copied: Platform) -> Iterator[pl.DataFrame]:
+    """The day's flights, which are put back."""
+    frame = copied.lake.scan_days("curated", "fact_flights", [DAY]).collect()
+    yield frame
+    copied.lake.replace_days("curated", "fact_flights", frame, [DAY])
+
+
+def test_a_value_that_training_never_saw_is_named(copied: Platform, flights: pl.DataFrame) -> None:
+    product = with_limits(copied, InputDrift(window_days=1, maximum_drifted_share=0))
+    copied.lake.replace_days("curated", "fact_flights", flights.with_columns(carrier=pl.lit("??")), [DAY])
+    [found] = watch_inputs(product, copied, [DAY])
+    past = {each.drift.name: each.past for each in found.findings}
+    assert "unseen" in past["carrier_code"]
+    assert any("missing" in limits for name, limits in past.items() if name.startswith("carrier_departure"))
+    told = drift_check(INPUT_DRIFT, found)
+    assert not told.passed
+    assert "are missing" in str(told.description) or "were never seen" in str(told.description)

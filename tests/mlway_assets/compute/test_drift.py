@@ -111,3 +111,10 @@ def test_a_part_with_nothing_in_it_counts_as_half_a_row() -> None:
     seen = stability_index(np.array([50, 50]), np.array([100, 0]))
     before, now = (0.5, 0.5), (100 / 100.5, 0.5 / 100.5)
     assert seen == pytest.approx(sum((n - b) * math.log(n / b) for b, n in zip(before, now, strict=True)))
+
+
+def test_a_part_is_told_in_digits_that_tell_its_ends_apart() -> None:
+    found = drift_of([12_345 + n / 100 for n in range(1_000)], [12_346.0] * 10)
+    assert found.most_moved is not None
+    low, high = found.most_moved.part.split(" to ")
+    assert 12_345 <= float(low) < float(high) < 12_355

@@ -39,8 +39,8 @@ def test_a_day_that_cannot_tell_good_from_bad_has_no_metrics(labels: list[bool |
 def test_worse_days_are_told_from_chance() -> None:
     dice = np.random.default_rng(3)
     promised = dice.normal(0.77, 0.02, 30).tolist()
-    worse = compare_days(promised, dice.normal(0.70, 0.02, 14).tolist(), is_lower_better=False)
-    same = compare_days(promised, dice.normal(0.77, 0.02, 14).tolist(), is_lower_better=False)
+    worse = compare_days(promised, dice.normal(0.70, 0.02, 14).tolist(), is_lower_better=False, allowed=0)
+    same = compare_days(promised, dice.normal(0.77, 0.02, 14).tolist(), is_lower_better=False, allowed=0)
     assert worse is not None
     assert same is not None
     assert worse.worsening == pytest.approx(0.09, abs=0.02)
@@ -52,28 +52,44 @@ def test_worse_days_are_told_from_chance() -> None:
 def test_by_chance_alone_one_comparison_in_a_hundred_is_below_one_percent() -> None:
     dice = np.random.default_rng(11)
     found = [
-        compare_days(dice.normal(20, 3, 30).tolist(), dice.normal(20, 3, 14).tolist(), is_lower_better=True)
+        compare_days(dice.normal(20, 3, 30).tolist(), dice.normal(20, 3, 14).tolist(), is_lower_better=True, allowed=0)
         for _ in range(2_000)
     ]
     assert 0.004 < np.mean([each.p_value < 0.01 for each in found if each is not None]) < 0.018
 
 
 def test_more_is_worse_where_less_is_better() -> None:
-    found = compare_days([18.0, 19.0, 20.0], [24.0, 25.0, 26.0], is_lower_better=True)
+    found = compare_days([18.0, 19.0, 20.0], [24.0, 25.0, 26.0], is_lower_better=True, allowed=0)
     assert found is not None
     assert found.worsening == pytest.approx(6 / 19)
-    better = compare_days([18.0, 19.0, 20.0], [14.0, 15.0, 16.0], is_lower_better=True)
+    better = compare_days([18.0, 19.0, 20.0], [14.0, 15.0, 16.0], is_lower_better=True, allowed=0)
     assert better is not None
     assert better.worsening < 0
     assert better.p_value > 0.9
 
 
 def test_days_without_any_spread_are_compared_by_what_they_are() -> None:
-    same, worse = (compare_days([1.0, 1.0], [value] * 2, is_lower_better=False) for value in (1.0, 0.5))
+    same, worse = (compare_days([1.0, 1.0], [value] * 2, is_lower_better=False, allowed=0) for value in (1.0, 0.5))
     assert same is not None
     assert worse is not None
     assert (same.p_value, worse.p_value) == (1, 0)
 
 
 def test_of_one_day_nothing_is_said() -> None:
-    assert compare_days([0.7, 0.8], [0.1], is_lower_better=False) is None
+    assert compare_days([0.7, 0.8], [0.1], is_lower_better=False, allowed=0) is None
+
+
+def test_days_that_are_worse_by_no_more_than_may_be_are_not_unlikely() -> None:
+    promised, seen = [18.0, 19.0, 20.0] * 5, [20.5, 21.5, 22.5] * 5
+    strict, lenient = (compare_days(promised, seen, is_lower_better=True, allowed=allowed) for allowed in (0.05, 0.2))
+    assert strict is not None
+    assert lenient is not None
+    assert strict.p_value < 0.001
+    assert lenient.p_value > 0.9
+
+
+def test_from_a_mean_of_nothing_any_step_is_without_measure() -> None:
+    found = compare_days([0.0, 0.0], [5.0, 6.0], is_lower_better=True, allowed=0.05)
+    assert found is not None
+    assert found.worsening == np.inf
+    assert found.p_value < 0.05
