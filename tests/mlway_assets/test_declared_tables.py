@@ -16,6 +16,7 @@ from configs.environments import Lake as LakeAddress
 from configs.errors import ConfigError
 from configs.features import WindowedFeatures
 from configs.load import PROJECT_ROOT, Project, load_project
+from configs.monitoring import Monitoring
 from configs.sources import FilesSource
 from mlway_assets.curation import CURATED_TABLES, CuratedTable, curate
 from mlway_assets.declarations import check_declarations
@@ -113,11 +114,14 @@ def test_a_raw_table_called_like_one_that_a_python_function_takes_must_have_its_
 def test_the_readmes_files_hold_together() -> None:
     text = (PROJECT_ROOT / "README.md").read_text(encoding="utf-8")
     blocks = [yaml.safe_load(dedent(block)) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
-    sources = FilesSource.model_validate(blocks[0])
-    group = WindowedFeatures.model_validate(blocks[1])
+    limits, source_file, feature_file = blocks
+    assert Monitoring.model_validate(limits["monitoring"]) == Monitoring(), (
+        "the README says that these are the defaults"
+    )
+    sources = FilesSource.model_validate(source_file)
+    group = WindowedFeatures.model_validate(feature_file)
     declared = Project({sources.name: sources}, {group.name: group}, {})
     check_declarations(declared, curated_tables(declared))
-    assert len(blocks) == 2
 
 
 @pytest.mark.parametrize(
