@@ -52,6 +52,8 @@ s/^( *log .* local0) info$/\1 notice/
     http-request set-header {_MARK} ?1\
     http-request set-header x-request-timeout-seconds 0
 }}
+# How long a caller's connection is kept. Serve has one setting for this and for a replica's connections: deploy.py.
+s/^( *timeout http-keep-alive ).*$/\190s/
 # HAProxy's own refusal says that it is one; Ray makes it a 500.
 s|^( *)errorfile 503 .*$|\1http-error status 503 {refusal}|
 """

@@ -16,6 +16,7 @@ defaults
     timeout connect 5s
     timeout client 5s
     timeout server 5s
+    timeout http-keep-alive 10s
     log global
     option httplog
     errorfile 502 {errors}
@@ -52,6 +53,10 @@ def edited(tmp_path: Path) -> list[str]:
     for _ in range(2):
         subprocess.run([program, "-c", "-f", configuration], check=True, capture_output=True)
     return [line.strip() for line in configuration.read_text(encoding="utf-8").splitlines()]
+
+
+def test_callers_keep_their_connections_longer_than_replicas_do(edited: list[str]) -> None:
+    assert [line for line in edited if "keep-alive" in line] == ["timeout http-keep-alive 90s"]
 
 
 def test_nothing_listens_but_on_this_machine(edited: list[str]) -> None:
