@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from datetime import date
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -40,8 +42,8 @@ def quality_plot(metric: str, days: Sequence[tuple[date, float]], expected: floa
 
     figure = Figure(figsize=(7, 3), layout="constrained")
     axes = figure.subplots()
-    moments, values = [day for day, _ in days], [value for _, value in days]
-    axes.plot(moments, values, marker="o", label="by day")  # type: ignore[arg-type]
+    values = [value for _, value in days]
+    axes.plot(np.array([day for day, _ in days], "datetime64[D]"), values, marker="o", label="by day")
     axes.axhline(sum(values) / len(values), color="tab:blue", linestyle="--", label="mean of the days")
     axes.axhline(expected, color="black", linestyle=":", label="mean of the validation days")
     axes.set(ylabel=metric)
