@@ -18,10 +18,11 @@ class SystemClock(Frozen):
 
 
 class ReplayClock(Frozen):
-    """Time stands at a recorded moment."""
+    """Time stands at a recorded moment, until `mlway advance` moves it on."""
 
     kind: Literal["replay"]
     at: AwareDatetime
+    moved: str = Field(default="{state}/clock", description="File with the moment that time was moved on to.")
 
 
 class Days(Frozen):
@@ -150,6 +151,11 @@ class Promotion(Frozen):
     first_version: Literal["automatic", "manual"] = Field(
         description="automatic: the first version that passes the gate becomes champion. manual: a person promotes it."
     )
+    later_versions: Literal["automatic", "manual"] = Field(
+        default="manual",
+        description="automatic: so does a later one that has shown the gate's `improvement` over the champion; without "
+        "that rule a person promotes it.",
+    )
 
 
 class IdentityProvider(Frozen):
@@ -264,6 +270,10 @@ class Environment(Frozen):
     )
     access: EndpointAccess = EndpointAccess()
     decisions: Decisions = Decisions()
+    training_requests: str = Field(
+        default="{state}/training_requests",
+        description="Folder of requests to train, which endpoints write and the graph reads.",
+    )
     telemetry: Telemetry = Telemetry()
 
     @property
@@ -275,6 +285,11 @@ class Environment(Frozen):
     def dashboard_address(self) -> str:
         """Where Ray's REST API is."""
         return self.ray.dashboard or f"http://127.0.0.1:{self.ports.ray_dashboard}"
+
+    @property
+    def training_requests_folder(self) -> Path:
+        """Folder of the requests to train that wait."""
+        return Path(self.training_requests.replace("{state}", str(self.state)))
 
     @property
     def decisions_folder(self) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from configs.environments import Environment, Ports, SqliteOnlineStore
+from configs.environments import Environment, Ports, ReplayClock, SqliteOnlineStore, SystemClock
 from configs.errors import ConfigError
 from configs.features import FeatureGroup, RequestFeatures, TableFeatures
 from configs.products import ModelProduct
@@ -116,12 +116,24 @@ def _with_whole_paths(environment: Environment) -> Environment:
     """The same for every process, wherever it was started."""
     folder = PROJECT_ROOT / environment.decisions_folder
     decisions = environment.decisions.model_copy(update={"folder": str(folder)})
-    environment = environment.model_copy(update={"decisions": decisions})
+    requests = str(PROJECT_ROOT / environment.training_requests_folder)
+    environment = environment.model_copy(
+        update={"decisions": decisions, "clock": _with_state(environment), "training_requests": requests}
+    )
     store = environment.feature_store
     if not isinstance(store.online, SqliteOnlineStore):
         return environment
     online = store.online.model_copy(update={"path": str(PROJECT_ROOT / store.online.path)})
     return environment.model_copy(update={"feature_store": store.model_copy(update={"online": online})})
+
+
+def _with_state(environment: Environment) -> SystemClock | ReplayClock:
+    """The clock; where its file is left to the default, that is in the state folder."""
+    clock = environment.clock
+    if not isinstance(clock, ReplayClock):
+        return clock
+    moved = clock.moved.replace("{state}", str(environment.state))
+    return clock.model_copy(update={"moved": str(PROJECT_ROOT / moved)})
 
 
 def _ports(text: str) -> dict[str, int]:

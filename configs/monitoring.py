@@ -5,6 +5,7 @@ from datetime import timedelta
 from pydantic import Field
 
 from configs.schema import Duration, Frozen
+from configs.tasks import Metric
 
 
 class Drift(Frozen):
@@ -38,9 +39,27 @@ class InputDrift(Drift):
     )
 
 
-class Quality(Frozen):
-    """How good the champion is on late labels, in the gate's metric, held against the days of its validation part."""
+class Change(Frozen):
+    """How soon a sudden change is told: a cumulative sum of the newest days beside those before them.
 
+    The limit is such that days like those before, in any order, pass it with `false_alarm_probability` at all within
+    `quiet_days` days.
+    """
+
+    reference_days: int = Field(default=42, ge=14, le=366, description="Days before the newest, with labels.")
+    allowance: float = Field(
+        default=0.5, ge=0, description="What a day may be worse without counting, in standard deviations of a day."
+    )
+    quiet_days: int = Field(default=60, ge=1, le=366)
+    false_alarm_probability: float = Field(default=0.05, gt=0, lt=1)
+
+
+class Quality(Frozen):
+    """How good the champion is on late labels, held against the days by which it was judged: slowly, by the mean of
+    `window_days`, and at once, by their sudden change.
+    """
+
+    metric: Metric | None = Field(default=None, description="Left out, the gate's.")
     window_days: int = Field(default=14, ge=2, le=92, description="The day itself and those before it.")
     label_delay: Duration = Field(
         default=timedelta(days=1),
@@ -58,6 +77,7 @@ class Quality(Frozen):
         lt=1,
         description="How unlikely so bad days must be for a champion that is worse by no more than that: Welch's test.",
     )
+    change: Change = Change()
 
 
 class Monitoring(Frozen):

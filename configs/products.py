@@ -3,11 +3,14 @@
 from datetime import datetime
 from typing import Literal
 
-from pydantic import AwareDatetime, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from configs.gates import PromotionGate
 from configs.monitoring import Monitoring
+from configs.retraining import Retraining
 from configs.schema import Description, Duration, Frozen, Name, Owner
-from configs.tasks import METRICS, OBJECTIVES, Baseline, Interval, Objective, PromotionGate, Ranking, Task
+from configs.splits import Split
+from configs.tasks import LOWER_IS_BETTER, METRICS, OBJECTIVES, Baseline, Interval, Objective, Ranking, Task
 
 RequestType = Literal["string", "int64", "float64", "boolean", "timestamp"]
 
@@ -38,28 +41,6 @@ class Label(Frozen):
 
     expression: str = Field(description="Polars SQL over the population's table; null where there is no label.")
     known_at: str
-
-
-class Split(Frozen):
-    """Time-ordered parts by event time: train before `train_until`, then validation, then test."""
-
-    train_until: AwareDatetime
-    validate_until: AwareDatetime
-    test_until: AwareDatetime
-
-    @model_validator(mode="after")
-    def _in_order(self) -> "Split":
-        if not self.train_until < self.validate_until < self.test_until:
-            raise ValueError("train_until < validate_until < test_until must hold")
-        return self
-
-    def bounds(self, part: Literal["train", "validate", "test"]) -> tuple[datetime | None, datetime]:
-        """Event times [from, until) of a part; the training part has no beginning."""
-        return {
-            "train": (None, self.train_until),
-            "validate": (self.train_until, self.validate_until),
-            "test": (self.validate_until, self.test_until),
-        }[part]
 
 
 class Training(Frozen):
@@ -185,6 +166,7 @@ class ModelProduct(Frozen):
     gate: PromotionGate
     online_skew: OnlineSkew = OnlineSkew()
     monitoring: Monitoring = Monitoring()
+    retraining: Retraining = Retraining()
     baseline: Baseline
     endpoint: Endpoint = Endpoint()
 
@@ -229,6 +211,30 @@ class ModelProduct(Frozen):
             raise ValueError("`coverage` is that of an interval: declare `interval`, or take it out")
         return value
 
+    @field_validator("gate")
+    @classmethod
+    def _rules_are_of_the_task(cls, value: PromotionGate, info: ValidationInfo) -> PromotionGate:
+        task = info.data.get("task")
+        if task is None:
+            return value
+        asked = None if value.improvement is None else value.improvement.metric
+        if asked not in (None, *METRICS[task]):
+            raise ValueError(f"`improvement.metric` {asked} is not of this task: use one of {', '.join(METRICS[task])}")
+        has_opportunity = value.fairness is not None and value.fairness.maximum_opportunity_difference is not None
+        if task != "binary" and (value.calibration is not None or has_opportunity):
+            raise ValueError("`calibration` and `maximum_opportunity_difference` are of the task binary: take them out")
+        return value
+
+    @field_validator("monitoring")
+    @classmethod
+    def _quality_is_of_the_task(cls, value: Monitoring, info: ValidationInfo) -> Monitoring:
+        known = METRICS[info.data["task"]] if "task" in info.data else ()
+        if known and value.quality.metric not in (None, *known):
+            raise ValueError(
+                f"`quality.metric` {value.quality.metric} is not of this task: use one of {', '.join(known)}"
+            )
+        return value
+
     @field_validator("baseline")
     @classmethod
     def _baseline_is_of_the_task(cls, value: Baseline, info: ValidationInfo) -> Baseline:
@@ -253,10 +259,29 @@ class ModelProduct(Frozen):
             raise ValueError("population.event_time must be a timestamp among population.request")
         return self
 
+    def at(self, now: datetime) -> "ModelProduct":
+        """The product with the parts of a training that begins now."""
+        return self.with_split(self.training.split.at(now))
+
+    def with_split(self, split: Split) -> "ModelProduct":
+        """The product with other parts."""
+        return self.model_copy(update={"training": self.training.model_copy(update={"split": split})})
+
     @property
     def objective(self) -> Objective:
         """What training minimises."""
         return self.training.objective or OBJECTIVES[self.task][0]
+
+    @property
+    def watched_metric(self) -> str:
+        """What quality on late labels is watched in; the name under which it is recorded."""
+        metric = self.monitoring.quality.metric
+        return self.gate.metric_name if metric in (None, self.gate.metric) else str(metric)
+
+    @property
+    def is_watched_metric_lower_better(self) -> bool:
+        """Whether less of it is better."""
+        return (self.monitoring.quality.metric or self.gate.metric) in LOWER_IS_BETTER
 
     @property
     def route(self) -> str:

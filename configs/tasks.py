@@ -1,6 +1,6 @@
-"""What a model learns to do: the tasks, and what each adds to a product: interval, queries, gate, baseline.
+"""What a model learns to do: the tasks, and what each adds to a product: interval, queries, baseline.
 
-What every product has, whatever its task, is in `configs/products.py`.
+What every product has, whatever its task, is in `configs/products.py`; the gate in `configs/gates.py`.
 """
 
 from typing import Literal, Self
@@ -11,9 +11,9 @@ from configs.schema import Frozen
 
 Task = Literal["binary", "regression", "ranking"]
 Objective = Literal["binary", "l1", "l2", "quantile", "lambdarank"]
-Metric = Literal["roc_auc", "average_precision", "mae", "rmse", "ndcg_at_k"]
+Metric = Literal["roc_auc", "average_precision", "log_loss", "mae", "rmse", "ndcg_at_k"]
 METRICS: dict[Task, tuple[Metric, ...]] = {
-    "binary": ("roc_auc", "average_precision"),
+    "binary": ("roc_auc", "average_precision", "log_loss"),
     "regression": ("mae", "rmse"),
     "ranking": ("ndcg_at_k",),
 }
@@ -24,7 +24,7 @@ OBJECTIVES: dict[Task, tuple[Objective, ...]] = {
     "ranking": ("lambdarank",),
 }
 """What training of each task may minimise; the first is the default."""
-LOWER_IS_BETTER: frozenset[Metric] = frozenset({"mae", "rmse"})
+LOWER_IS_BETTER: frozenset[Metric] = frozenset({"log_loss", "mae", "rmse"})
 
 
 class Interval(Frozen):
@@ -53,65 +53,6 @@ class Ranking(Frozen):
         description="Polars SQL over `label` that gives a whole number from 0 to 30; more is better.",
         examples=["CASE WHEN label <= 0 THEN 2 WHEN label < 15 THEN 1 ELSE 0 END"],
     )
-
-
-class Range(Frozen):
-    """Where a value must lie, both ends included."""
-
-    minimum: float
-    maximum: float
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if not self.minimum <= self.maximum:
-            raise ValueError("minimum <= maximum must hold")
-        return self
-
-
-class PromotionGate(Frozen):
-    """Conditions that a candidate must meet before it is registered. Measured on the validation part."""
-
-    metric: Metric
-    k: int | None = Field(default=None, ge=1, description="ndcg_at_k looks at the first k of a query.")
-    minimum: float | None = Field(default=None, description="A candidate below this is never registered.")
-    maximum: float | None = Field(
-        default=None, description="A candidate above this is never registered; for metrics where less is better."
-    )
-    coverage: Range | None = Field(default=None, description="Share of values that the interval must hold.")
-    baseline_margin: float | None = Field(
-        default=None, ge=0, description="By how much a candidate must be better than the product's baseline."
-    )
-    champion_margin: float = Field(
-        default=0.0, ge=0, description="How much worse than the champion, on the same rows, a candidate may be."
-    )
-
-    @model_validator(mode="after")
-    def _states_the_limit_of_its_metric(self) -> Self:
-        _ = self.limit
-        if (self.metric == "ndcg_at_k") != (self.k is not None):
-            raise ValueError("`k` goes with the metric ndcg_at_k, and ndcg_at_k with `k`: the first k count")
-        return self
-
-    @property
-    def is_lower_better(self) -> bool:
-        """Whether less of the metric is better."""
-        return self.metric in LOWER_IS_BETTER
-
-    @property
-    def limit(self) -> float:
-        """The minimum or the maximum, whichever the metric has. Raises ValueError unless it is that one alone."""
-        stated, other = (self.maximum, self.minimum) if self.is_lower_better else (self.minimum, self.maximum)
-        if stated is None or other is not None:
-            less, wanted, unwanted = (
-                ("less", "maximum", "minimum") if self.is_lower_better else ("more", "minimum", "maximum")
-            )
-            raise ValueError(f"{less} {self.metric} is better: give `{wanted}`, and no `{unwanted}`")
-        return stated
-
-    @property
-    def metric_name(self) -> str:
-        """What the metric is recorded as: with its k, where it has one."""
-        return self.metric if self.k is None else self.metric.removesuffix("k") + str(self.k)
 
 
 class Baseline(Frozen):

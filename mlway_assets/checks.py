@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import dagster as dg
 
 from configs.catalogue import CatalogueWarning
-from mlway_assets.compute.gate import GateRule
+from mlway_assets.compute.drift_judgement import DayDrift, Finding
+from mlway_assets.compute.gate import GateRule, Subject
 from mlway_assets.compute.monitoring_plots import Bar, drift_plot, quality_plot
 from mlway_assets.compute.quality import DayQuality
 from mlway_assets.contracts import Violations
-from mlway_assets.drift_monitoring import DayDrift, Finding
 from mlway_assets.leakage import LeakReport
 from mlway_assets.metadata import picture
 from mlway_assets.online_skew import SkewReport
@@ -20,7 +20,6 @@ from serving.decision_segments import ChainError
 CATALOGUE = "catalogue"
 CHAIN = "chain"
 CONTRACT = "contract"
-GATE = "gate"
 INPUT_DRIFT = "input_drift"
 NO_LEAK = "no_leak"
 ONLINE_SKEW = "online_skew"
@@ -185,7 +184,7 @@ def _cause(found: Finding) -> str:
 def quality_check(name: str, found: QualityReport) -> dg.AssetCheckResult:
     """Passes unless days are worse than chance allows a champion that is as good as it may be; it stops nothing."""
     measured = [(each.day, each.metrics[found.metric]) for each in found.days if found.metric in each.metrics]
-    comparison = found.comparison
+    comparison = found.verdict.comparison
     pictures = (
         {}
         if comparison is None
@@ -208,31 +207,47 @@ def _cell(day: DayQuality, metric: str) -> str:
 
 def _quality_told(found: QualityReport) -> str:
     known = f"{found.labelled:,} of {found.rows:,} rows of the settled days up to {found.day} have labels"
-    comparison = found.comparison
+    comparison, change = found.verdict.comparison, found.verdict.change
     if comparison is None:
         return f"{known}, too few to say how good the champion is."
     low, high = comparison.interval
-    change = f"{abs(comparison.worsening):.1%} {'worse' if comparison.worsening > 0 else 'better'}"
+    moved = f"{abs(comparison.worsening):.1%} {'worse' if comparison.worsening > 0 else 'better'}"
+    sudden = (
+        ""
+        if change is None
+        else f" The newest {change.days} days add up to {change.sum:.1f} deviations beyond usual ones; "
+        f"{change.limit:.1f} they may."
+    )
     return (
         f"{found.metric} over {comparison.days} days: {comparison.mean:.4f} ({low:.4f} to {high:.4f}), where the "
-        f"validation days had {comparison.expected_mean:.4f}: {change}. Were it "
-        f"{found.limits.maximum_worsening:.0%} worse, as it may be, days like these had p = {comparison.p_value:.2g}. "
-        f"{known}."
+        f"days that it was judged by had {comparison.expected_mean:.4f}: {moved}. Were it "
+        f"{found.limits.maximum_worsening:.0%} worse, as it may be, days like these had p = {comparison.p_value:.2g}."
+        f"{sudden} {known}."
     )
 
 
-def gate_check(rules: list[GateRule]) -> dg.AssetCheckResult:
-    """Passes when the candidate meets every rule."""
+def gate_checks(asked: Sequence[Subject], rules: Sequence[GateRule]) -> list[dg.AssetCheckResult]:
+    """A check for each of the subjects: it passes when the candidate meets all rules about it."""
+    return [_gate_check(subject, [rule for rule in rules if rule.subject == subject]) for subject in asked]
+
+
+def gate_name(subject: Subject) -> str:
+    """The check of the gate's rules about a subject."""
+    return f"gate_{subject}"
+
+
+def _gate_check(subject: Subject, rules: Sequence[GateRule]) -> dg.AssetCheckResult:
     rows = [
         f"| {rule.name} | {rule.seen:.4f} | {rule.bound} {rule.limit:.4f} | {'yes' if rule.is_met else 'no'} |"
         for rule in rules
     ]
     table = "\n".join(["| rule | seen | expected | met |", "|---|---|---|---|", *rows])
-    broken = [rule.name for rule in rules if not rule.is_met]
+    broken = [f"{rule.name}: {rule.seen:.4f}, not {rule.bound} {rule.limit:.4f}" for rule in rules if not rule.is_met]
+    met = "Every rule is met." if rules else "There is nothing to hold the candidate against yet."
     return dg.AssetCheckResult(
-        check_name=GATE,
+        check_name=gate_name(subject),
         passed=not broken,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=f"Not met: {'; '.join(broken)}." if broken else "Every rule is met.",
+        description=f"Not met: {'; '.join(broken)}." if broken else met,
         metadata={"rules": dg.MetadataValue.md(table)},
     )

@@ -21,10 +21,11 @@ from rich.table import Table
 from configs.errors import MlwayError
 from configs.load import load_environment
 from mlway_assets.access_commands import key
+from mlway_assets.advance_commands import advance
 from mlway_assets.catalogue_commands import features, rebuild_training_set, training_sets
 from mlway_assets.decision_commands import explain_decision, verify_log
 from mlway_assets.serve_commands import node, serve_config
-from mlway_assets.terminal import EnvironmentOption, console, errors
+from mlway_assets.terminal import EnvironmentOption, choose_running, console, errors
 from mlway_assets.terminal import choose as _choose
 from mlway_assets.terminal import clear_errors as _clear_errors
 
@@ -37,17 +38,6 @@ app = typer.Typer(
 PortOption = Annotated[
     list[str] | None, typer.Option("--port", help="Move a port, as dagster=3001; may be given several times.")
 ]
-
-
-def _choose_running(environment: str | None) -> None:
-    """As `_choose`, with the ports that the running services were started with."""
-    from mlway_assets.local.paths import local_paths
-
-    _choose(environment)
-    file = local_paths(load_environment()).ports_file
-    if "MLWAY_PORTS" not in os.environ and file.is_file():
-        ports = json.loads(file.read_text(encoding="utf-8"))
-        os.environ["MLWAY_PORTS"] = ",".join(f"{name}={number}" for name, number in ports.items())
 
 
 @app.command()
@@ -92,7 +82,7 @@ def up(
 def down(environment: EnvironmentOption = None) -> None:
     """Stop every service of this state folder, whoever started it."""
     with _clear_errors():
-        _choose_running(environment)
+        choose_running(environment)
         from mlway_assets.local.paths import local_paths
         from mlway_assets.local.process_manager import ProcessManager
 
@@ -109,7 +99,7 @@ def status(
 ) -> None:
     """What runs, which version each product answers with, and how good it is."""
     with _clear_errors():
-        _choose_running(environment)
+        choose_running(environment)
         from mlway_assets.local.status import status as read_status
         from mlway_assets.resources import open_platform
 
@@ -120,7 +110,8 @@ def status(
 @app.command()
 def materialize(
     jobs: Annotated[
-        list[str] | None, typer.Argument(help="ingest, train, predict, monitor; by default all, in this order.")
+        list[str] | None,
+        typer.Argument(help="ingest, train, predict, monitor; by default all, in this order. daily: all but train."),
     ] = None,
     environment: EnvironmentOption = None,
     first: Annotated[datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="First day.")] = None,
@@ -132,15 +123,16 @@ def materialize(
 ) -> None:
     """Run the graph's jobs in this process."""
     with _clear_errors():
-        _choose_running(environment)
+        choose_running(environment)
+        from mlway_assets.jobs import DAILY
         from mlway_assets.local.graph import JOBS, RunError, plan, run_jobs
         from mlway_assets.local.instance import open_instance
         from mlway_assets.local.paths import local_paths
         from mlway_assets.resources import open_platform
 
-        unknown = [job for job in jobs or () if job not in JOBS]
+        unknown = [job for job in jobs or () if job not in (*JOBS, DAILY)]
         if unknown:
-            raise RunError(f"There is no job {unknown[0]!r}. Known: {', '.join(JOBS)}.")
+            raise RunError(f"There is no job {unknown[0]!r}. Known: {', '.join((*JOBS, DAILY))}.")
         platform = open_platform()
         days = (first.date() if first else None, last.date() if last else None)
         runs = plan(platform, jobs or JOBS, *days, products=product or ())
@@ -149,7 +141,16 @@ def materialize(
         console.print(f"Done in {seconds:.1f} s.")
 
 
-for _command in (features, training_sets, rebuild_training_set, verify_log, explain_decision, serve_config, node):
+for _command in (
+    advance,
+    features,
+    training_sets,
+    rebuild_training_set,
+    verify_log,
+    explain_decision,
+    serve_config,
+    node,
+):
     app.command()(_command)
 app.add_typer(key, name="key")
 

@@ -6,12 +6,12 @@ import dagster as dg
 
 from mlway_assets.resources import Platform
 
-INGEST, TRAIN, PREDICT, MONITOR = "ingest", "train", "predict", "monitor"
+INGEST, TRAIN, PREDICT, MONITOR, DAILY = "ingest", "train", "predict", "monitor", "daily"
 
 
 def build_jobs(platform: Platform, days: dg.DailyPartitionsDefinition) -> dg.Definitions:
     """`ingest` fills the lake and the feature store, `train` brings a model to the registry, `predict` scores days,
-    `monitor` looks how far they have moved.
+    `monitor` looks how far they have moved; `daily` does all of that but the training.
     """
     groups = dg.AssetSelection.groups
     ingest = dg.define_asset_job(
@@ -38,21 +38,27 @@ def build_jobs(platform: Platform, days: dg.DailyPartitionsDefinition) -> dg.Def
         description="How far features and scores of the selected days have moved.",
         executor_def=dg.in_process_executor,
     )
-    return dg.Definitions(jobs=[ingest, train, predict, monitor], schedules=[_daily(platform, days)])
+    daily = dg.define_asset_job(
+        DAILY,
+        groups("raw", "curated", "features", "predictions", "monitoring"),
+        description="All that a day that is over brings, but for training: from its rows to its monitoring.",
+        executor_def=dg.in_process_executor,
+    )
+    return dg.Definitions(jobs=[ingest, train, predict, monitor, daily], schedules=[_daily(platform, days)])
 
 
 def _daily(platform: Platform, days: dg.DailyPartitionsDefinition) -> dg.ScheduleDefinition:
     @dg.schedule(
-        job_name=INGEST,
+        job_name=DAILY,
         cron_schedule="0 5 * * *",
         execution_timezone="UTC",
         description="Each morning: the day before, by the environment's clock.",
         default_status=dg.DefaultScheduleStatus.STOPPED,
     )
-    def daily_ingest() -> dg.RunRequest | dg.SkipReason:
+    def every_morning() -> dg.RunRequest | dg.SkipReason:
         day = (platform.clock.now() - timedelta(days=1)).date().isoformat()
         if not days.has_partition_key(day):
             return dg.SkipReason(f"{day} is not a day that this environment keeps.")
         return dg.RunRequest(run_key=day, partition_key=day)
 
-    return daily_ingest
+    return every_morning

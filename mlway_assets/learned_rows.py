@@ -1,11 +1,11 @@
 """What a product's champion has learned from: its training set as it was then, cut as was declared then."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import polars as pl
 
 from configs.products import ModelProduct
+from configs.splits import Part
 from mlway_assets.compute.population import part_of
 from mlway_assets.registry import ModelVersion
 from mlway_assets.resources import Platform
@@ -22,7 +22,7 @@ class Learned:
     product: ModelProduct
     rows: pl.DataFrame
 
-    def part(self, name: Literal["train", "validate", "test"]) -> pl.DataFrame:
+    def part(self, name: Part) -> pl.DataFrame:
         """The rows of one part of the split that the champion was trained with."""
         return part_of(self.rows, self.product, name)
 

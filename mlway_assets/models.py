@@ -8,14 +8,14 @@ import polars as pl
 from configs.errors import MlwayError
 from configs.products import ModelProduct
 from feature_repo.services import service_name
-from mlway_assets.compute.gate import GateRule, gate_rules
-from mlway_assets.compute.measurement import measure, measure_baseline
+from mlway_assets.compute.gate import GateRule
+from mlway_assets.compute.judgement import Incumbent, incumbent, judged_by
 from mlway_assets.compute.plots import candidate_plots
 from mlway_assets.compute.population import in_order, part_of
 from mlway_assets.compute.training import Candidate, train
 from mlway_assets.registry import TRAINING_SET_TAG, ModelVersion, git_commit
 from mlway_assets.resources import Platform
-from mlway_assets.training_sets import LAYER, newest_training_set
+from mlway_assets.training_sets import LAYER, newest_training_set, recorded_split
 from serving.scoring import feature_matrix, load_model
 
 EXAMPLE_ROWS = 5
@@ -47,6 +47,7 @@ def train_candidate(product: ModelProduct, platform: Platform) -> LoggedCandidat
     """
     training_set = newest_training_set(product.name, platform)
     version, record = training_set.version, training_set.record
+    product = product.with_split(recorded_split(training_set))
     frame = in_order(platform.lake.scan(LAYER, product.name, version).collect(), product)
     features = platform.project.model_features(product)
     candidate = train(product, features, frame)
@@ -71,27 +72,31 @@ def train_candidate(product: ModelProduct, platform: Platform) -> LoggedCandidat
 def judge(product: ModelProduct, platform: Platform, run_id: str) -> list[GateRule]:
     """The gate's rules for the candidate of `run_id`.
 
-    It, the champion and the baseline are measured on the same validation rows.
+    It, the champion and the baseline are measured on the same rows: those of the newest training set that its split
+    says. Raises TrainingSetError, OneClassError, NothingToRankError, RelevanceError, MissingFeaturesError.
     """
-    frame = part_of(platform.lake.scan(LAYER, product.name).collect(), product, "validate")
-    candidate = load_model(platform.registry.run_folder(run_id))
+    newest = newest_training_set(product.name, platform)
+    product = product.with_split(recorded_split(newest))
+    rows = part_of(
+        platform.lake.scan(LAYER, product.name, newest.version).collect(), product, product.training.split.judged
+    )
     champion = platform.registry.champion(product.name)
-    best = None if champion is None else _champion_metrics(product, champion, frame)
-    found = measure(product, frame, candidate.scores(frame))
-    return gate_rules(product.gate, found, best, measure_baseline(product, frame))
+    beside = None if champion is None else _incumbent(product, champion, rows)
+    return judged_by(product, rows, load_model(platform.registry.run_folder(run_id)), beside)
 
 
-def _champion_metrics(product: ModelProduct, champion: ModelVersion, frame: pl.DataFrame) -> dict[str, float]:
+def _incumbent(product: ModelProduct, champion: ModelVersion, rows: pl.DataFrame) -> Incumbent:
     """The champion on the candidate's rows; what was recorded of it where these lack a feature that it needs."""
     model = load_model(champion.folder, champion.digest)
-    if set(model.contract.features) <= set(frame.columns):
-        return measure(product, frame, model.scores(frame))
+    if set(model.contract.features) <= set(rows.columns):
+        return incumbent(product, rows, model)
     prefix = "validation_"
-    return {name.removeprefix(prefix): value for name, value in champion.metrics.items() if name.startswith(prefix)}
+    recorded = {name.removeprefix(prefix): value for name, value in champion.metrics.items() if name.startswith(prefix)}
+    return Incumbent(recorded, None)
 
 
 def register_candidate(product: ModelProduct, platform: Platform, run_id: str) -> ModelVersion:
-    """Register the candidate as challenger; in an environment that says so, the first one becomes champion.
+    """Register the candidate as challenger; in an environment that says so, it becomes champion.
 
     Judges again: the check that blocks a bad candidate only does so within its own run. Raises GateError.
     """
@@ -99,7 +104,15 @@ def register_candidate(product: ModelProduct, platform: Platform, run_id: str) -
     if broken:
         raise GateError(run_id, broken)
     version = platform.registry.register(product.name, run_id)
-    is_automatic = platform.environment.promotion.first_version == "automatic"
-    if is_automatic and platform.registry.champion(product.name) is None:
+    if _is_promoted(product, platform, run_id):
         platform.registry.promote(product.name, version.version)
     return version
+
+
+def _is_promoted(product: ModelProduct, platform: Platform, run_id: str) -> bool:
+    """Whether nobody needs to approve a version that has passed the gate."""
+    champion, rules = platform.registry.champion(product.name), platform.environment.promotion
+    if champion is None:
+        return rules.first_version == "automatic"
+    has_shown_more = product.gate.improvement is not None and champion.run_id != run_id
+    return rules.later_versions == "automatic" and has_shown_more

@@ -1,7 +1,7 @@
 """Hold the champion's scores against labels that have become known since, and against what it promised.
 
-What it promised is its quality on the days of its validation part. Metrics and the test: compute/quality.py. What is
-kept is a table of the lake, a row for each day and metric.
+What it promised is its quality on the days that it was judged by. Metrics and tests: compute/quality.py. What is kept
+is a table of the lake, a row for each day and metric.
 """
 
 from collections.abc import Collection, Sequence
@@ -13,9 +13,10 @@ import polars as pl
 from configs.monitoring import Quality
 from configs.products import ModelProduct
 from mlway_assets.batch_scoring import LAYER as PREDICTIONS
+from mlway_assets.compute.drift_judgement import with_those_before
 from mlway_assets.compute.population import known_labels
-from mlway_assets.compute.quality import Comparison, DayQuality, compare_days, quality_by_day
-from mlway_assets.drift_monitoring import LAYER, with_those_before
+from mlway_assets.compute.quality import DayQuality, Verdict, judge_days, quality_by_day
+from mlway_assets.drift_monitoring import LAYER
 from mlway_assets.learned_rows import Learned, learned_by_champion
 from mlway_assets.registry import ModelVersion
 from mlway_assets.resources import Platform
@@ -36,14 +37,13 @@ _COLUMNS: dict[str, type[pl.DataType]] = {
 
 @dataclass(frozen=True)
 class QualityReport:
-    """The settled days up to `day` beside the champion's validation days, in the gate's metric."""
+    """The settled days up to `day` beside those that the champion was judged by, and beside those before them."""
 
     day: date
     metric: str
     days: tuple[DayQuality, ...]
-    comparison: Comparison | None
+    verdict: Verdict
     limits: Quality
-    model: ModelVersion
 
     @property
     def rows(self) -> int:
@@ -57,8 +57,8 @@ class QualityReport:
 
     @property
     def is_within_limits(self) -> bool:
-        """Whether so bad days are not too unlikely for a champion that is worse by no more than may be."""
-        return self.comparison is None or self.comparison.p_value >= self.limits.p_value
+        """Whether the days are neither worse than promised nor suddenly worse than those before."""
+        return self.verdict.is_within_limits
 
 
 def quality_table(product: str) -> str:
@@ -72,21 +72,24 @@ def watch_quality(product: ModelProduct, platform: Platform, days: Sequence[date
     Raises MissingTableError, RelevanceError, and what learned_by_champion does.
     """
     learned = learned_by_champion(product, platform)
-    limits, metric, champion = product.monitoring.quality, product.gate.metric_name, learned.champion
-    expected = _values(quality_by_day(product, _scored(learned.part("validate"), learned.model)), metric)
-    rows = _predicted(product, platform, with_those_before(days, limits.window_days), learned)
+    limits, metric, champion = product.monitoring.quality, product.watched_metric, learned.champion
+    judged = learned.part(learned.product.training.split.judged)
+    promised = _values(quality_by_day(product, _scored(judged, learned.model)), metric)
+    known_days = limits.window_days + limits.change.reference_days
+    rows = _predicted(product, platform, with_those_before(days, known_days), learned)
     found = {each.day: each for each in quality_by_day(product, rows)}
     settled = _settled_days(product, rows, platform.clock.now())
     reports = []
     for day in days:
-        window = tuple(found[each] for each in with_those_before([day], limits.window_days) if each in settled)
-        comparison = compare_days(
-            expected,
-            _values(window, metric),
-            is_lower_better=product.gate.is_lower_better,
-            allowed=limits.maximum_worsening,
+        seen = [found[each] for each in with_those_before([day], known_days) if each in settled]
+        verdict = judge_days(
+            promised,
+            _values(seen, metric),
+            limits,
+            is_lower_better=product.is_watched_metric_lower_better,
+            seed=product.training.seed,
         )
-        reports.append(QualityReport(day, metric, window, comparison, limits, champion))
+        reports.append(QualityReport(day, metric, tuple(seen[-limits.window_days :]), verdict, limits))
     kept = [found[day] for day in days if day in found]
     platform.lake.replace_days(LAYER, quality_table(product.name), _table(kept, settled, champion), days)
     return reports

@@ -1,4 +1,4 @@
-"""Sensors: new source data starts ingestion; a moved champion alias reaches the endpoints."""
+"""Sensors: new source data starts ingestion; triggers and people open trainings; a moved alias reaches endpoints."""
 
 import hashlib
 from collections.abc import Sequence
@@ -6,14 +6,18 @@ from datetime import date
 
 import dagster as dg
 
+from configs.products import ModelProduct
 from configs.sources import FilesSource, Source, SqlSource
 from mlway_assets.asset_keys import raw_key
 from mlway_assets.assets.raw import SOURCE_CURSOR
+from mlway_assets.jobs import TRAIN
 from mlway_assets.partitions import every_day, range_tags, stretches
 from mlway_assets.resources import Platform
+from mlway_assets.retraining import Decision, answered, decide, training_assets
 from mlway_assets.rollout import desired_versions, open_serve_api, roll_out_versions
 from mlway_assets.sources.build import build_reader
 from mlway_assets.sources.reading import Changes
+from serving.training_requests import TrainingRequests
 
 
 def build_sensors(platform: Platform, days: dg.DailyPartitionsDefinition) -> dg.Definitions:
@@ -24,7 +28,8 @@ def build_sensors(platform: Platform, days: dg.DailyPartitionsDefinition) -> dg.
         if isinstance(source, FilesSource | SqlSource)
         for table in source.tables
     ]
-    return dg.Definitions(sensors=[*changing, _serving_follows_registry(platform)])
+    retraining = [_retrain(product, platform) for product in platform.project.products.values()]
+    return dg.Definitions(sensors=[*changing, *retraining, _serving_follows_registry(platform)])
 
 
 def _new_data(
@@ -74,6 +79,44 @@ def _requests(days: Sequence[date], changes: Changes) -> list[dg.RunRequest]:
         dg.RunRequest(run_key=f"{state} {stretch[0]} {stretch[-1]}", tags=range_tags(stretch))
         for stretch in stretches(days)
     ]
+
+
+def _retrain(product: ModelProduct, platform: Platform) -> dg.SensorDefinition:
+    inbox = TrainingRequests(platform.environment.training_requests_folder)
+
+    @dg.sensor(
+        name=f"retrain_{product.name}",
+        job_name=TRAIN,
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=f"Opens a training of {product.name} for whoever asks, and by its triggers: "
+        f"{', '.join(product.retraining.triggers) or 'none are declared'}.",
+    )
+    def retrain(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        pending = inbox.pending(product.name)
+        done = answered(pending, context.instance)
+        inbox.remove(done)
+        waiting = [request for request in pending if request not in done]
+        decision = decide(product, platform, context.instance, waiting)
+        if decision.reasons:
+            asked = dg.RunRequest(
+                run_key=_run_key(decision, platform),
+                tags=decision.tags,
+                asset_selection=training_assets(product.name),
+            )
+            return dg.SensorResult(run_requests=[asked])
+        if decision.requests:  # the training that is on its way is theirs too
+            inbox.remove(decision.requests)
+        return dg.SensorResult(skip_reason=decision.held_back or "Nobody and nothing asks for a training.")
+
+    return retrain
+
+
+def _run_key(decision: Decision, platform: Platform) -> str:
+    """The same for the same requests, or for triggers at the same moment of the platform's clock."""
+    if decision.requests:
+        return " ".join([decision.product, *sorted(request.id for request in decision.requests)])[:200]
+    return f"{decision.product} {platform.clock.now().isoformat(timespec='minutes')}"
 
 
 def _serving_follows_registry(platform: Platform) -> dg.SensorDefinition:

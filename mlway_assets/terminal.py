@@ -1,5 +1,6 @@
 """What every command shares: where it prints, how it ends on an error, which environment it is for. No command."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,3 +40,15 @@ def choose(environment: str | None, ports: list[str] | None = None) -> None:
         os.environ["MLWAY_ENVIRONMENT"] = str(Path(environment).resolve()) if is_path else environment
     if ports:
         os.environ["MLWAY_PORTS"] = ",".join(filter(None, [os.environ.get("MLWAY_PORTS"), *ports]))
+
+
+def choose_running(environment: str | None) -> None:
+    """As `choose`, with the ports that the running services were started with."""
+    from configs.load import load_environment
+    from mlway_assets.local.paths import local_paths
+
+    choose(environment)
+    file = local_paths(load_environment()).ports_file
+    if "MLWAY_PORTS" not in os.environ and file.is_file():
+        ports = json.loads(file.read_text(encoding="utf-8"))
+        os.environ["MLWAY_PORTS"] = ",".join(f"{name}={number}" for name, number in ports.items())

@@ -13,6 +13,7 @@ from configs.features import FeatureGroup
 from configs.load import Project
 from configs.products import ModelProduct
 from configs.schema import Frozen
+from configs.splits import Split
 from feature_repo.former_store import former_store
 from feature_repo.services import definitions_hash, service_name
 from feature_repo.store import historical_features, open_store
@@ -104,7 +105,12 @@ def require_product(name: str, platform: Platform) -> str:
 
 
 def build_training_set(product: ModelProduct, platform: Platform) -> TrainingSet:
-    """Every labelled row with its features as known at the horizon. Raises TrainingSetError, MissingTableError."""
+    """Every labelled row up to the end of the test part, with its features as known at the horizon.
+
+    The record holds the product with the parts of a training that begins now. Raises TrainingSetError,
+    MissingTableError.
+    """
+    product = product.at(platform.clock.now())
     store, project = open_store(platform.environment), platform.project
     definitions = definitions_hash(project, product)
     if store.get_feature_service(service_name(product)).tags.get("definitions") != definitions:
@@ -114,7 +120,7 @@ def build_training_set(product: ModelProduct, platform: Platform) -> TrainingSet
         )
     version = platform.lake.version("curated", product.population.table)
     _require_queries_of_a_day(product, platform.lake.scan("curated", product.population.table, version))
-    frame, inputs = _join(product, platform, store, version)
+    frame, inputs = joined_rows(product, platform, store, version)
     hashed = frame_hash(frame)
     groups = {name: project.features[name] for name in product.features}
     record = TrainingSetRecord(
@@ -176,12 +182,14 @@ def rebuild_training_set(product: str, version: int, platform: Platform) -> Rebu
         versions[root + name] = number
     former, project = as_declared(recorded)
     with former_store(platform.environment, project, versions) as store:
-        frame, _ = _join(former, platform, store, record.inputs[f"curated/{former.population.table}"])
+        frame, _ = joined_rows(former, platform, store, record.inputs[f"curated/{former.population.table}"])
     hashed = frame_hash(frame)
     return Rebuilt(frame, hashed.sha256, recorded, _differences(record, hashed))
 
 
-def _join(product: ModelProduct, platform: Platform, store: Any, version: int) -> tuple[pl.DataFrame, dict[str, int]]:
+def joined_rows(
+    product: ModelProduct, platform: Platform, store: Any, version: int
+) -> tuple[pl.DataFrame, dict[str, int]]:
     """The training frame, in order, and the versions of the tables it was read from; `version` is the population's."""
     table, root = product.population.table, _lake_root(platform)
     rows = labelled_rows(product, platform.lake.scan("curated", table, version)).collect()
@@ -227,6 +235,11 @@ def find_training_set(product: str, version: int, platform: Platform) -> Trainin
         f"{product!r} has no recorded training set of version {version}. Known: {known}.\n"
         "Hint: `mlway training-sets` lists them."
     )
+
+
+def recorded_split(found: TrainingSetVersion) -> Split:
+    """The parts that a version was made for."""
+    return Split.model_validate(found.record.declarations["product"]["training"]["split"])
 
 
 def as_declared(recorded: TrainingSetVersion) -> tuple[ModelProduct, Project]:

@@ -128,7 +128,8 @@ def test_every_check_blocks_but_those_of_monitoring_and_of_the_catalogue(graph: 
     checks = {(key.asset_key.path[-1], key.name): graph.get(key).blocking for key in graph.asset_check_keys}
     assert checks[("fact_flights", "contract")]
     assert checks[("fact_flights", "quarantined_share")]
-    assert checks[("candidate", "gate")]
+    assert checks[("candidate", "gate_limit")]
+    assert checks[("candidate", "gate_champion")]
     assert checks[("online_store", "parity")]
     assert checks[("training_set", "no_leak")]
     assert checks[("training_set", "online_skew")]

@@ -1,6 +1,6 @@
 """Trained models: the training set, the candidate behind its gate, the registered version."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import dagster as dg
 
@@ -19,8 +19,9 @@ from mlway_assets.asset_keys import (
 )
 from mlway_assets.assets.raw import LAKE_POOL
 from mlway_assets.assets.training_set_checks import build_training_set_checks
-from mlway_assets.checks import GATE, gate_check
+from mlway_assets.checks import gate_checks, gate_name
 from mlway_assets.column_lineage import training_set_origins
+from mlway_assets.compute.gate import Subject, subjects
 from mlway_assets.compute.plots import candidate_plots
 from mlway_assets.compute.population import LABEL, LABEL_KNOWN_AT, query_columns
 from mlway_assets.declared_tables import curated_tables
@@ -28,10 +29,23 @@ from mlway_assets.expressions import row_type
 from mlway_assets.metadata import column_metadata, key_lineage, picture, table_metadata
 from mlway_assets.models import LoggedCandidate, judge, register_candidate, train_candidate
 from mlway_assets.resources import Platform
+from mlway_assets.retraining import AS_OF, LABELLED_ROWS, labelled_rows
 from mlway_assets.training_sets import TrainingSetRecord, build_training_set, write_training_set
 
 RUN_ID = "mlflow_run_id"
 DATA_VERSIONS = "data_versions"
+_GATE_CHECKS: Mapping[Subject, str] = {
+    "limit": "The gate's metric keeps to its limit.",
+    "baseline": "It is better than the product's baseline by the margin.",
+    "champion": "On the same rows it is better than the champion, as the gate asks.",
+    "coverage": "The interval holds as many values as it should.",
+    "slices": "No part of the rows is served much worse than by the champion.",
+    "calibration": "Probabilities are rates.",
+    "fairness": "No group is served much worse than the others.",
+    "behaviour": "Scores move as they must, and known cases get what they should.",
+    "cost": "It is small and fast enough for the endpoint.",
+    "plausible": "It is not too good to be true.",
+}
 
 
 def build_models(project: Project) -> dg.Definitions:
@@ -65,7 +79,9 @@ def _training_set(product: ModelProduct, project: Project) -> dg.AssetsDefinitio
         version = write_training_set(product, platform, built)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(built.record.sha256),
-            metadata=table_metadata(built.record.rows, version) | _record_metadata(built.record),
+            metadata=table_metadata(built.record.rows, version)
+            | _record_metadata(built.record)
+            | {AS_OF: platform.clock.now().isoformat(), LABELLED_ROWS: labelled_rows(product, platform)},
         )
 
     return training_set
@@ -88,15 +104,21 @@ def _candidate(product: ModelProduct) -> dg.AssetsDefinition:
 
 
 def _gate(product: ModelProduct) -> dg.AssetChecksDefinition:
-    @dg.asset_check(
-        asset=candidate_key(product.name),
-        name=GATE,
-        blocking=True,
-        description="The candidate keeps to the gate's limits, and on the same validation rows is no worse than the "
-        "champion.",
+    asked = subjects(product.gate)
+
+    @dg.multi_asset_check(
+        name=f"models__{product.name}__candidate_gate",
+        specs=[
+            dg.AssetCheckSpec(
+                gate_name(subject), asset=candidate_key(product.name), blocking=True, description=_GATE_CHECKS[subject]
+            )
+            for subject in asked
+        ],
     )
-    def gate(context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
-        return gate_check(judge(product, platform, _candidate_run(context.instance, product)))
+    def gate(
+        context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]
+    ) -> Iterator[dg.AssetCheckResult]:
+        yield from gate_checks(asked, judge(product, platform, _candidate_run(context.instance, product)))
 
     return gate
 

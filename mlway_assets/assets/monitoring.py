@@ -21,10 +21,12 @@ from mlway_assets.asset_keys import (
 )
 from mlway_assets.assets.raw import LAKE_POOL
 from mlway_assets.checks import INPUT_DRIFT, PREDICTION_DRIFT, QUALITY, drift_check, quality_check
-from mlway_assets.drift_monitoring import DayDrift, watch_inputs, watch_predictions
+from mlway_assets.compute.drift_judgement import DayDrift
+from mlway_assets.drift_monitoring import watch_inputs, watch_predictions
 from mlway_assets.partitions import selected_days
 from mlway_assets.quality_monitoring import QualityReport, watch_quality
 from mlway_assets.resources import Platform
+from mlway_assets.retraining import DAYS_PAST
 
 
 class Report(Protocol):
@@ -149,7 +151,7 @@ def _asset(product: ModelProduct, days: dg.PartitionsDefinition[str], watched: _
         newest = max(found, key=lambda report: report.day)
         past = [report.day.isoformat() for report in found if not report.is_within_limits]
         return dg.MaterializeResult(
-            metadata={"days_past_their_limits": dg.MetadataValue.json(past), "rows": dg.MetadataValue.int(newest.rows)},
+            metadata={DAYS_PAST: dg.MetadataValue.json(past), "rows": dg.MetadataValue.int(newest.rows)},
             check_results=[watched.check(watched.name, newest)],
         )
 

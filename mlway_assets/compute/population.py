@@ -1,11 +1,11 @@
 """The rows a product predicts or learns from, with the moment as of which their features are taken."""
 
 from datetime import date, datetime
-from typing import Literal
 
 import polars as pl
 
 from configs.products import ModelProduct
+from configs.splits import Part
 from feature_repo.expressions import parse
 from feature_repo.windows import EVENT_TIMESTAMP
 
@@ -16,15 +16,19 @@ QUERY = "query_key"
 
 
 def labelled_rows(product: ModelProduct, table: pl.LazyFrame) -> pl.LazyFrame:
-    """Rows with a label, up to the end of the test part.
+    """Rows with a label, up to the end of the test part. Where that part is judged, its labels must be known by then.
 
     Columns: the request's fields, `event_timestamp` (see `asked_at`), in a ranking `query_key`, `label`,
     `label_known_at`.
     """
-    population, label = product.population, product.label
+    population, label, split = product.population, product.label, product.training.split
+    time, until = pl.col(population.event_time), split.test_until
+    wanted = [time < until]
+    wanted += [] if split.train_from is None else [time >= split.train_from]
+    wanted += [pl.col(label.known_at) <= until] if split.needs_known_labels("test") else []
     return (
         _with_moments(product, table)
-        .filter(pl.col(population.event_time) < product.training.split.test_until)
+        .filter(wanted)
         .select(
             *population.request,
             EVENT_TIMESTAMP,
@@ -101,9 +105,10 @@ def in_order(frame: pl.DataFrame, product: ModelProduct) -> pl.DataFrame:
     return frame.sort(EVENT_TIMESTAMP, *product.population.request, LABEL, LABEL_KNOWN_AT)
 
 
-def part_of(frame: pl.DataFrame, product: ModelProduct, part: Literal["train", "validate", "test"]) -> pl.DataFrame:
-    """The rows of one part of the split. Outside the test part a label must have been known when the part ended."""
-    start, end = product.training.split.bounds(part)
+def part_of(frame: pl.DataFrame, product: ModelProduct, part: Part) -> pl.DataFrame:
+    """The rows of one part of the split, but for those whose labels were not known when it ended and had to be."""
+    split = product.training.split
+    start, end = split.bounds(part)
     time = pl.col(product.population.event_time)
     inside = (time < end) if start is None else (time >= start) & (time < end)
-    return frame.filter(inside if part == "test" else inside & (pl.col(LABEL_KNOWN_AT) <= end))
+    return frame.filter(inside & (pl.col(LABEL_KNOWN_AT) <= end) if split.needs_known_labels(part) else inside)

@@ -8,7 +8,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from configs.monitoring import Quality
 from configs.products import ModelProduct
+from mlway_assets.compute.change import SuddenChange, sudden_change
 from mlway_assets.compute.evaluation import NothingToRankError, OneClassError
 from mlway_assets.compute.measurement import measure
 from mlway_assets.compute.population import LABEL
@@ -44,6 +46,39 @@ class Comparison:
     p_value: float
     """How likely days as bad as these are for a model that is worse by no more than may be."""
     days: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the newest days say: beside what was promised, and beside the days before them."""
+
+    comparison: Comparison | None
+    change: SuddenChange | None
+    p_value: float
+    """The least that a comparison's may be."""
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether so bad days are too unlikely for a champion that is worse by no more than may be."""
+        return self.comparison is not None and self.comparison.p_value < self.p_value
+
+    @property
+    def is_within_limits(self) -> bool:
+        """Whether they are neither worse than promised nor suddenly worse than those before."""
+        return not self.is_worse and not (self.change is not None and self.change.is_alarm)
+
+
+def judge_days(
+    promised: Sequence[float], seen: Sequence[float], limits: Quality, *, is_lower_better: bool, seed: int
+) -> Verdict:
+    """Judge the newest of the `seen` days, as many as the limits say, by `promised` ones and by those before them."""
+    before, newest = seen[: -limits.window_days], seen[-limits.window_days :]
+    usual = [*promised, *before][-limits.change.reference_days :]
+    return Verdict(
+        compare_days(promised, newest, is_lower_better=is_lower_better, allowed=limits.maximum_worsening),
+        sudden_change(usual, newest, limits.change, is_lower_better=is_lower_better, seed=seed),
+        limits.p_value,
+    )
 
 
 def quality_by_day(product: ModelProduct, rows: pl.DataFrame) -> list[DayQuality]:

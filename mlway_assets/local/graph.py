@@ -1,10 +1,10 @@
 """Run the graph's jobs in this process, with progress, and know which of them are missing."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import TypeAdapter
@@ -22,21 +22,25 @@ from mlway_assets.asset_keys import (
 )
 from mlway_assets.assets.raw import UNREAD_DAYS
 from mlway_assets.definitions import build_definitions
-from mlway_assets.jobs import INGEST, MONITOR, PREDICT, TRAIN
+from mlway_assets.jobs import DAILY, INGEST, MONITOR, PREDICT, TRAIN
 from mlway_assets.local.instance import process_tag
 from mlway_assets.partitions import every_day, range_tags, stretches
 from mlway_assets.resources import Platform
 
 if TYPE_CHECKING:
     from dagster import DagsterEvent, EventLogEntry
+    from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
 
 JOBS = (INGEST, TRAIN, PREDICT, MONITOR)
+"""In their order; `daily` repeats parts of them."""
 _KEYS = {
     TRAIN: (training_set_key, candidate_key, registered_version_key),
     PREDICT: (predictions_key,),
     MONITOR: (input_drift_key, prediction_drift_key, quality_key),
+    DAILY: (predictions_key, input_drift_key, prediction_drift_key, quality_key),
 }
 """Of a product, by the job that makes them."""
+_SHARED_GROUPS = ("raw", "curated", "features")
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -51,13 +55,16 @@ class JobRun:
     job: str
     days: tuple[date, ...] = ()
     products: tuple[str, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def assets(self) -> list[dg.AssetKey] | None:
+    def assets(self, graph: "BaseAssetGraph[Any]") -> list[dg.AssetKey] | None:
         """The assets that belong to the products named; None where the job's own selection holds."""
         if self.job == INGEST or not self.products:
             return None
-        return [key(product) for product in self.products for key in _KEYS[self.job]]
+        keys = [key(product) for product in self.products for key in _KEYS[self.job]]
+        if self.job == DAILY:
+            keys += [key for key in graph.get_all_asset_keys() if graph.get(key).group_name in _SHARED_GROUPS]
+        return keys
 
 
 def plan(
@@ -69,7 +76,7 @@ def plan(
 ) -> list[JobRun]:
     """What to run for `jobs`, for all products or those named.
 
-    By default `ingest` runs over every day, `predict` over the clock's, and `monitor` over the one before it.
+    By default `ingest` runs over every day, `predict` over the clock's, `monitor` and `daily` over the one before it.
     Raises RunError for a day that is not kept, and for an unknown product.
     """
     for product in products:
@@ -85,7 +92,8 @@ def plan(
             continue
         today = platform.clock.now().date()
         # Of the day before all is known; of today nothing but the forecast.
-        days = {INGEST: every_day(platform), PREDICT: (today,), MONITOR: (today - timedelta(days=1),)}[job]
+        yesterday = (today - timedelta(days=1),)
+        days = {INGEST: every_day(platform), PREDICT: (today,), MONITOR: yesterday, DAILY: yesterday}[job]
         if first or last:
             days = tuple(day for day in every_day(platform) if (first or day) <= day <= (last or day))
         if not days:
@@ -127,7 +135,7 @@ def run_jobs(
 def _run_job(
     definitions: dg.Definitions, instance: dg.DagsterInstance, run: JobRun, on_step: Callable[[str, str, str], None]
 ) -> None:
-    result = _execute(definitions, instance, run, on_step, run.assets)
+    result = _execute(definitions, instance, run, on_step, run.assets(definitions.resolve_asset_graph()))
     if result.success:
         return
     problem = f"{run.job} failed.\n{_reasons(result)}\nHint: the run {result.run_id} is in the Dagster UI."
@@ -160,7 +168,7 @@ def _execute(
         run_id=run_id,
         run_config=_QUIET,
         asset_selection=selection,
-        tags=process_tag() | (range_tags(run.days) if run.days else {}),
+        tags=process_tag() | dict(run.tags) | (range_tags(run.days) if run.days else {}),
         raise_on_error=False,
     )
 

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from configs.errors import ConfigError
+from configs.gates import PromotionGate
 from configs.load import PROJECT_ROOT, load_project
-from configs.tasks import PromotionGate
 from mlway_assets.declarations import check_declarations
 from mlway_assets.declared_tables import curated_tables
 

@@ -44,9 +44,9 @@ def test_every_task_is_measured_by_day_in_its_own_metrics(scored: Platform, name
     table = scored.lake.scan(LAYER, quality_table(name)).collect()
     assert set(table["event_day"]) == set(DAYS)
     assert product.gate.metric_name in set(table["metric"])
-    assert found[-1].comparison is not None
-    assert found[-1].comparison.days == len(DAYS)
-    assert product.gate.metric_name in str(quality_check(QUALITY, found[-1]).description)
+    assert found[-1].verdict.comparison is not None
+    assert found[-1].verdict.comparison.days == len(DAYS)
+    assert product.watched_metric in str(quality_check(QUALITY, found[-1]).description)
 
 
 def test_a_label_counts_from_the_moment_at_which_it_is_known(scored: Platform) -> None:

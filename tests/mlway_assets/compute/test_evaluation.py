@@ -7,8 +7,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from configs.gates import PromotionGate
 from configs.load import load_project
-from configs.tasks import PromotionGate
 from mlway_assets.compute.evaluation import (
     NothingToRankError,
     OneClassError,
@@ -18,7 +18,7 @@ from mlway_assets.compute.evaluation import (
     ranking_metrics,
     regression_metrics,
 )
-from mlway_assets.compute.gate import gate_rules
+from mlway_assets.compute.gate import metric_rules
 from mlway_assets.compute.measurement import RelevanceError, measure, measure_baseline, targets
 from mlway_assets.compute.population import QUERY, labelled_rows, part_of, rows_to_score
 from serving.baseline import baseline_scores
@@ -42,10 +42,10 @@ def test_labels_of_one_class_are_an_error_and_not_a_number() -> None:
 
 def test_the_gate_compares_with_the_minimum_and_the_champion() -> None:
     gate = PromotionGate(metric="roc_auc", minimum=0.7, champion_margin=0.01)
-    assert [rule.is_met for rule in gate_rules(gate, {"roc_auc": 0.72}, None)] == [True]
-    assert [rule.is_met for rule in gate_rules(gate, {"roc_auc": 0.72}, {"roc_auc": 0.725})] == [True, True]
-    assert [rule.is_met for rule in gate_rules(gate, {"roc_auc": 0.72}, {"roc_auc": 0.74})] == [True, False]
-    assert [rule.is_met for rule in gate_rules(gate, {"roc_auc": float("nan")}, None)] == [False]
+    assert [rule.is_met for rule in metric_rules(gate, {"roc_auc": 0.72}, None)] == [True]
+    assert [rule.is_met for rule in metric_rules(gate, {"roc_auc": 0.72}, {"roc_auc": 0.725})] == [True, True]
+    assert [rule.is_met for rule in metric_rules(gate, {"roc_auc": 0.72}, {"roc_auc": 0.74})] == [True, False]
+    assert [rule.is_met for rule in metric_rules(gate, {"roc_auc": float("nan")}, None)] == [False]
 
 
 def test_a_label_not_yet_known_at_the_end_of_training_is_left_out_of_it() -> None:
@@ -108,7 +108,7 @@ def test_queries_that_no_order_can_serve_better_are_left_out() -> None:
 
 def met(gate: PromotionGate, seen: dict[str, float], champion: float | None = None, baseline: float = 0) -> list[bool]:
     best = None if champion is None else {gate.metric_name: champion}
-    return [rule.is_met for rule in gate_rules(gate, seen, best, {gate.metric_name: baseline})]
+    return [rule.is_met for rule in metric_rules(gate, seen, best, {gate.metric_name: baseline})]
 
 
 def test_a_gate_on_an_error_lets_less_pass_and_wants_it_below_the_champions() -> None:

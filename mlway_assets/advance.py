@@ -1,0 +1,120 @@
+"""Move the replayed time on, day by day, and run the graph as production would: the same jobs, the same decisions.
+
+In production the machine's clock, the daily schedule and the sensors do what stands here.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+
+import dagster as dg
+
+from configs.clock import ReplayedTime
+from configs.errors import MlwayError
+from configs.products import ModelProduct
+from mlway_assets.jobs import DAILY, TRAIN
+from mlway_assets.local.graph import JobRun, RunError, run_jobs
+from mlway_assets.resources import Platform
+from mlway_assets.retraining import Decision, decide
+from mlway_assets.rollout import desired_versions, open_serve_api, roll_out_versions
+from serving.training_requests import TrainingRequests
+
+OnStep = Callable[[str, str, str], None]
+
+
+class StandingClockError(MlwayError):
+    """The environment's time cannot be moved on."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One training: why, and what came of it."""
+
+    product: str
+    reasons: tuple[str, ...]
+    version: int | None
+    """The registered version; None where the candidate was refused or the training failed."""
+    is_champion: bool
+    refusal: str | None
+
+
+@dataclass(frozen=True)
+class DayDone:
+    """A day that is over: what failed of its jobs, what was trained, what asked in vain, what endpoints took up."""
+
+    day: date
+    failure: str | None
+    trained: tuple[Trained, ...]
+    held_back: tuple[str, ...]
+    rolled_out: tuple[str, ...]
+
+
+def advance(platform: Platform, instance: dg.DagsterInstance, days: int, on_step: OnStep) -> Iterator[DayDone]:
+    """Let `days` days pass, and give each as it is over.
+
+    What fails stops its own day only: the champions stay, and the next day is tried. Raises StandingClockError.
+    """
+    clock = platform.clock
+    if not isinstance(clock, ReplayedTime):
+        raise StandingClockError(
+            f"The environment {platform.environment.name!r} follows the machine's clock: time passes by itself.\n"
+            "Hint: `clock: {kind: replay, at: ...}` is what can be moved on."
+        )
+    for _ in range(days):
+        day = clock.now().date()
+        _require_kept(platform, day)
+        clock.move_to(datetime.combine(day + timedelta(days=1), time(0), UTC))
+        yield _day(platform, instance, day, on_step)
+
+
+def _require_kept(platform: Platform, day: date) -> None:
+    last = platform.environment.days.last
+    if last is not None and day > last:
+        raise StandingClockError(
+            f"{day} is after the last day of the environment {platform.environment.name!r}, {last}.\n"
+            "Hint: there is nothing left to replay; a new state folder begins again."
+        )
+
+
+def _day(platform: Platform, instance: dg.DagsterInstance, day: date, on_step: OnStep) -> DayDone:
+    served = [name for name in platform.project.products if platform.registry.champion(name) is not None]
+    failure = None
+    try:
+        run_jobs(platform, instance, [JobRun(DAILY, (day,), tuple(served))], on_step)
+    except RunError as error:
+        failure = str(error)
+    trained, held_back = [], []
+    inbox = TrainingRequests(platform.environment.training_requests_folder)
+    for name in served if failure is None else ():
+        decision = decide(platform.project.products[name], platform, instance, inbox.pending(name))
+        if decision.reasons:
+            trained.append(_train(platform.project.products[name], platform, instance, decision, on_step))
+            inbox.remove(decision.requests)
+        elif decision.held_back:
+            held_back.append(f"{name}: {decision.held_back}")
+    return DayDone(day, failure, tuple(trained), tuple(held_back), tuple(_roll_out(platform)))
+
+
+def _train(
+    product: ModelProduct, platform: Platform, instance: dg.DagsterInstance, decision: Decision, on_step: OnStep
+) -> Trained:
+    before = _versions(product.name, platform)
+    try:
+        run_jobs(platform, instance, [JobRun(TRAIN, products=(product.name,), tags=decision.tags)], on_step)
+    except RunError as error:
+        return Trained(product.name, decision.reasons, None, is_champion=False, refusal=str(error))
+    new = sorted(_versions(product.name, platform) - before)
+    champion = platform.registry.require_champion(product.name)
+    return Trained(
+        product.name, decision.reasons, new[-1] if new else None, bool(new) and champion.version == new[-1], None
+    )
+
+
+def _versions(product: str, platform: Platform) -> set[int]:
+    return {int(found.version) for found in platform.registry.client.search_model_versions(f"name='{product}'")}
+
+
+def _roll_out(platform: Platform) -> Sequence[str]:
+    """What the sensor that follows the registry would do, now; nothing where no endpoint runs."""
+    api = open_serve_api(platform)
+    return roll_out_versions(platform, api, desired_versions(platform)) if api.is_up() else []

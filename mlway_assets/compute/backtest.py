@@ -1,0 +1,253 @@
+"""What a retraining policy would have gained: days replayed one by one, with nothing known before its time.
+
+Each day begins with what was known at its midnight: labels that had become known, days whose labels had had their
+time. A policy's triggers look at that, open a training, and the same gate as ever decides. The day's rows are then
+scored by whoever is champion. Features are as of each row's own moment anyway.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from time import perf_counter
+
+import lightgbm
+import numpy as np
+import polars as pl
+
+from configs.errors import MlwayError
+from configs.products import ModelProduct
+from configs.retraining import Trigger
+from configs.splits import MovingParts
+from mlway_assets.compute.drift_judgement import DAY, Expectation, with_those_before
+from mlway_assets.compute.gate import GateRule
+from mlway_assets.compute.judgement import incumbent, judged_by
+from mlway_assets.compute.population import LABEL, LABEL_KNOWN_AT, part_of
+from mlway_assets.compute.quality import judge_days, quality_by_day
+from mlway_assets.compute.training import train
+from mlway_assets.compute.triggers import Asked, Last, opens_training
+from serving.scoring import Scores, ScoringModel
+
+POLICIES: dict[str, tuple[Trigger, ...]] = {
+    "never": (),
+    "weekly": ("schedule",),
+    "drift": ("input_drift", "prediction_drift"),
+    "quality": ("quality",),
+}
+"""Named by what opens a training."""
+SCORE, LOWER, UPPER = "score", "lower", "upper"
+OnTraining = Callable[[str, date], None]
+
+
+class BacktestError(MlwayError):
+    """Nothing can be replayed."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training that a policy opened: why, what its gate said, and what it took."""
+
+    day: date
+    reasons: tuple[str, ...]
+    broken: tuple[GateRule, ...]
+    seconds: float
+
+    @property
+    def is_promoted(self) -> bool:
+        """Whether the candidate met every rule."""
+        return not self.broken
+
+
+@dataclass(frozen=True)
+class Replay:
+    """One policy's days: all rows with the scores of whoever was champion, its trainings, its alarms."""
+
+    policy: str
+    triggers: tuple[Trigger, ...]
+    rows: pl.DataFrame
+    trainings: tuple[Training, ...]
+    alarms: tuple[date, ...]
+    """Days at whose beginning a monitored metric was past its limits."""
+
+
+@dataclass
+class _Champion:
+    """A model with what its monitoring compares with, each made when it is first asked for."""
+
+    model: ScoringModel
+    product: ModelProduct
+    since: date
+    learned_rows: int
+    trained_on: pl.DataFrame
+    inputs: Expectation | None = None
+    scores: Expectation | None = None
+    promised: list[float] | None = None
+    seen: list[float] = field(default_factory=list)
+    settled_until: date | None = None
+
+
+class Backtest:
+    """The rows of a product and what was trained on them so far: policies that train on one day share the candidate."""
+
+    def __init__(
+        self,
+        product: ModelProduct,
+        features: dict[str, str],
+        rows: pl.DataFrame,
+        unsettled: timedelta,
+        on_training: OnTraining,
+    ) -> None:
+        """`rows` are labelled, with features, in order; `unsettled` as in Expectation.
+
+        Raises BacktestError for a product without moving parts.
+        """
+        moving = product.training.split.moving
+        if moving is None:
+            raise BacktestError(
+                f"{product.name} learns from parts between fixed dates, so that a later training would repeat itself.\n"
+                f"Hint: declare `training.split.moving` in products/{product.name}.yaml."
+            )
+        self._product, self._features, self._unsettled, self._on_training = product, features, unsettled, on_training
+        self._moving: MovingParts = moving
+        self._rows = rows.with_columns(pl.col(product.population.event_time).dt.date().alias(DAY))
+        self._trained: dict[date, tuple[ScoringModel, float]] = {}
+
+    def replay(self, policy: str, triggers: tuple[Trigger, ...], first: date, last: date) -> Replay:
+        """Replay every day from `first` to `last`. Raises OneClassError, NothingToRankError, RelevanceError."""
+        champion, seconds = self._first_champion(policy, first)
+        trainings = [Training(first, ("first",), (), seconds)]
+        alarms, scored = [], []
+        for day in (first + timedelta(days=number) for number in range((last - first).days + 1)):
+            reasons, is_alarm = self._reasons(champion, triggers, day, trainings)
+            if is_alarm:
+                alarms.append(day)
+            if reasons:
+                challenger, training = self._challenge(policy, champion, day, reasons)
+                trainings.append(training)
+                champion = challenger if training.is_promoted else champion
+            scored.append(self._scored(champion.model, self._rows.filter(pl.col(DAY) == day)))
+        return Replay(policy, triggers, pl.concat(scored), tuple(trainings), tuple(alarms))
+
+    def _first_champion(self, policy: str, day: date) -> tuple[_Champion, float]:
+        model, seconds = self._candidate(policy, day)
+        return self._champion(model, day), seconds
+
+    def _challenge(
+        self, policy: str, champion: _Champion, day: date, reasons: Sequence[str]
+    ) -> tuple[_Champion, Training]:
+        model, seconds = self._candidate(policy, day)
+        challenger = self._champion(model, day)
+        judged = part_of(self._rows, challenger.product, challenger.product.training.split.judged)
+        rules = judged_by(challenger.product, judged, model, incumbent(self._product, judged, champion.model))
+        broken = tuple(rule for rule in rules if not rule.is_met)
+        return challenger, Training(day, tuple(reasons), broken, seconds)
+
+    def _candidate(self, policy: str, day: date) -> tuple[ScoringModel, float]:
+        if day not in self._trained:
+            self._on_training(policy, day)
+            began = perf_counter()
+            product = self._at(day)
+            known = self._rows.filter(pl.col(LABEL_KNOWN_AT) <= product.training.split.test_until)
+            found = train(product, self._features, known)
+            bounds = None if found.bounds is None else [lightgbm.Booster(model_str=text) for text in found.bounds]
+            model = ScoringModel(
+                lightgbm.Booster(model_str=found.model_text),
+                found.contract,
+                digest="",
+                bounds=None if bounds is None else (bounds[0], bounds[1]),
+            )
+            self._trained[day] = (model, perf_counter() - began)
+        return self._trained[day]
+
+    def _champion(self, model: ScoringModel, day: date) -> _Champion:
+        product = self._at(day)
+        learned = part_of(self._rows, product, "train")
+        return _Champion(model, product, day, self._known(day), learned)
+
+    def _at(self, day: date) -> ModelProduct:
+        return self._product.with_split(self._moving.at(_midnight(day)))
+
+    def _known(self, day: date) -> int:
+        """Rows whose labels are known when the day begins."""
+        return int((self._rows[LABEL_KNOWN_AT] <= _midnight(day)).sum())
+
+    def _reasons(
+        self, champion: _Champion, triggers: Sequence[Trigger], day: date, trainings: Sequence[Training]
+    ) -> tuple[list[str], bool]:
+        """What opens a training as the day begins, and whether a monitored metric is past its limits."""
+        past: dict[Trigger, Callable[[_Champion, date], bool]] = {
+            "input_drift": self._has_input_drift,
+            "prediction_drift": self._has_prediction_drift,
+            "quality": self._is_worse,
+        }
+        found = [trigger for trigger, is_past in past.items() if trigger in triggers and is_past(champion, day)]
+        last = Last(tuple(_midnight(each.day) for each in trainings), self._known(trainings[-1].day))
+        asked = Asked(_midnight(day), self._known(day), tuple(found))
+        retraining = self._product.retraining.model_copy(update={"triggers": tuple(triggers)})
+        return list(opens_training(retraining, asked, last).reasons), bool(found)
+
+    def _has_input_drift(self, champion: _Champion, day: date) -> bool:
+        limits = self._product.monitoring.input_drift
+        columns = [DAY, *champion.model.contract.features]
+        if champion.inputs is None:
+            champion.inputs = Expectation(champion.trained_on.select(columns), limits, self._unsettled)
+        yesterday = day - timedelta(days=1)
+        window = self._days(with_those_before([yesterday], limits.window_days)).select(columns)
+        return not champion.inputs.held_against(window, [yesterday])[0].is_within_limits
+
+    def _has_prediction_drift(self, champion: _Champion, day: date) -> bool:
+        limits = self._product.monitoring.prediction_drift
+        if champion.scores is None:
+            expected = pl.concat([champion.trained_on, part_of(self._rows, champion.product, "validate")])
+            champion.scores = Expectation(self._only_score(champion, expected), limits, self._unsettled)
+        yesterday = day - timedelta(days=1)
+        window = self._days(with_those_before([yesterday], limits.window_days))
+        # Only its own answers: what a former champion said of these days says nothing of this one.
+        window = window.filter(pl.col(DAY) >= champion.since)
+        return not champion.scores.held_against(self._only_score(champion, window), [yesterday])[0].is_within_limits
+
+    def _only_score(self, champion: _Champion, rows: pl.DataFrame) -> pl.DataFrame:
+        return rows.select(DAY, pl.Series(SCORE, champion.model.score(rows), dtype=pl.Float64))
+
+    def _is_worse(self, champion: _Champion, day: date) -> bool:
+        limits, product = self._product.monitoring.quality, self._product
+        if champion.promised is None:
+            judged = part_of(self._rows, champion.product, champion.product.training.split.judged)
+            champion.promised = self._values(champion.model, judged)
+        settled_until = (_midnight(day) - limits.label_delay).date() - timedelta(days=1)
+        begin = champion.since if champion.settled_until is None else champion.settled_until + timedelta(days=1)
+        if begin <= settled_until:
+            days = [begin + timedelta(days=number) for number in range((settled_until - begin).days + 1)]
+            known = self._days(days).filter(pl.col(LABEL_KNOWN_AT) <= _midnight(day))
+            champion.seen += self._values(champion.model, known)
+            champion.settled_until = settled_until
+        return not judge_days(
+            champion.promised,
+            champion.seen,
+            limits,
+            is_lower_better=product.is_watched_metric_lower_better,
+            seed=product.training.seed,
+        ).is_within_limits
+
+    def _values(self, model: ScoringModel, rows: pl.DataFrame) -> list[float]:
+        metric = self._product.watched_metric
+        by_day = quality_by_day(self._product, self._scored(model, rows)) if len(rows) else []
+        return [each.metrics[metric] for each in by_day if metric in each.metrics]
+
+    def _scored(self, model: ScoringModel, rows: pl.DataFrame) -> pl.DataFrame:
+        """The day, the label, in a ranking the query, and the scores."""
+        scores = model.scores(rows) if len(rows) else Scores(np.empty(0), np.empty(0), np.empty(0))
+        columns = {SCORE: scores.score, LOWER: scores.lower, UPPER: scores.upper}
+        kept = [column for column in (DAY, LABEL, "query_key") if column in rows.columns]
+        ends = {name for name in (LOWER, UPPER) if self._product.interval is None}
+        return rows.select(kept).with_columns(
+            pl.Series(name, values, dtype=pl.Float64)
+            for name, values in columns.items()
+            if values is not None and name not in ends
+        )
+
+    def _days(self, days: Sequence[date]) -> pl.DataFrame:
+        return self._rows.filter(pl.col(DAY).is_between(min(days), max(days)))
+
+
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)

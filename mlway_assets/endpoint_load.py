@@ -1,0 +1,65 @@
+"""Ask an endpoint what an application would, all the while: a few requests a second, each counted."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from threading import Event, Thread
+from time import perf_counter
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+PAUSE_SECONDS = 0.2
+
+
+@dataclass
+class Answers:
+    """What was asked so far: how many answers by the version that gave them, and those that were none."""
+
+    by_version: dict[str, int] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
+    longest_seconds: float = 0.0
+
+    @property
+    def answered(self) -> int:
+        """Requests that were answered."""
+        return sum(self.by_version.values())
+
+
+class EndpointLoad:
+    """Asks until it is closed, beside whatever goes on; `request` gives each body."""
+
+    def __init__(self, url: str, key: str, request: Callable[[], dict[str, Any]]) -> None:
+        """`url` is that of the product's endpoint."""
+        self.answers = Answers()
+        self._url, self._key, self._request = url, key, request
+        self._is_over = Event()
+        self._thread = Thread(target=self._ask, name="endpoint-load", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End, once the request in hand is answered."""
+        self._is_over.set()
+        self._thread.join()
+
+    def _ask(self) -> None:
+        with httpx.Client(headers={"Authorization": f"Bearer {self._key}"}, timeout=30) as client:
+            while not self._is_over.wait(PAUSE_SECONDS):
+                began = perf_counter()
+                try:
+                    response = client.post(f"{self._url}/predict", json=self._request())
+                except httpx.TransportError as error:
+                    self.answers.failed.append(f"{type(error).__name__}: {error}")
+                    continue
+                self.answers.longest_seconds = max(self.answers.longest_seconds, perf_counter() - began)
+                if response.status_code != httpx.codes.OK:
+                    self.answers.failed.append(f"{response.status_code}: {response.text[:200]}")
+                    continue
+                version = str(response.json()["model"].get("version", "baseline"))
+                self.answers.by_version[version] = self.answers.by_version.get(version, 0) + 1
