@@ -23,6 +23,7 @@ from configs.environments import Ports
 from configs.load import load_environment, load_project
 from configs.products import Endpoint
 from mlway_assets.local.process_manager import wait_until
+from mlway_assets.registry import Registry
 from mlway_assets.resources import Platform
 from serving.open_inference import ProductTensors
 from serving.open_inference_grpc import infer_request_message
@@ -271,13 +272,23 @@ def test_a_moved_alias_reaches_the_endpoint_and_a_broken_version_does_not(live: 
     second = registry.register(PRODUCT, registry.require_champion(PRODUCT).run_id)
     assert second.version == 1
     done = live.run("materialize", "train", "--product", PRODUCT)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1
+    assert "gate_champion" in done.stderr, "the same model again is no better"
+    assert registry.register(PRODUCT, newest_run(registry)).version == 2  # what the gate keeps the graph from
     registry.promote(PRODUCT, 2)
     try:
         assert wait_until(lambda: _version(live) == 2, 120), "the sensor did not bring version 2"
     finally:
         registry.promote(PRODUCT, 1)
     assert wait_until(lambda: _version(live) == 1, 120)
+
+
+def newest_run(registry: Registry) -> str:
+    experiment = registry.client.get_experiment_by_name(PRODUCT)
+    [run] = registry.client.search_runs(
+        [experiment.experiment_id], order_by=["attributes.start_time DESC"], max_results=1
+    )
+    return str(run.info.run_id)
 
 
 def _version(live: Live) -> int | None:
