@@ -108,8 +108,8 @@ class Plausible(Frozen):
     maximum_improvement: float | None = Field(
         default=None, gt=0, description="Over the champion, in the gate's metric; left out, any."
     )
-    maximum_importance: float = Field(
-        default=0.8, gt=0, le=1, description="Most of the trees' gain that one feature alone may have."
+    maximum_importance: float | None = Field(
+        default=None, gt=0, le=1, description="Most of the trees' gain that one feature alone may have; left out, all."
     )
 
 

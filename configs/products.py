@@ -10,7 +10,7 @@ from configs.monitoring import Monitoring
 from configs.retraining import Retraining
 from configs.schema import Description, Duration, Frozen, Name, Owner
 from configs.splits import Split
-from configs.tasks import LOWER_IS_BETTER, METRICS, OBJECTIVES, Baseline, Interval, Objective, Ranking, Task
+from configs.tasks import LOWER_IS_BETTER, METRICS, OBJECTIVES, Baseline, Interval, Metric, Objective, Ranking, Task
 
 RequestType = Literal["string", "int64", "float64", "boolean", "timestamp"]
 
@@ -147,6 +147,12 @@ _RESERVED = ("docs", "v1", "v2")
 """First parts of paths that the gateway answers."""
 
 
+def _require_metric(field: str, metric: Metric | None, task: Task | None) -> None:
+    """A task that is wrong itself, and so None here, is told of in its own place."""
+    if task is not None and metric not in (None, *METRICS[task]):
+        raise ValueError(f"`{field}` {metric} is not of this task: use one of {', '.join(METRICS[task])}")
+
+
 class ModelProduct(Frozen):
     """One model product, from its population to its endpoint."""
 
@@ -203,36 +209,21 @@ class ModelProduct(Frozen):
 
     @field_validator("gate")
     @classmethod
-    def _metric_is_of_the_task(cls, value: PromotionGate, info: ValidationInfo) -> PromotionGate:
-        known = METRICS[info.data["task"]] if "task" in info.data else ()
-        if known and value.metric not in known:
-            raise ValueError(f"`metric` {value.metric} is not of this task: use one of {', '.join(known)}")
-        if value.coverage is not None and info.data.get("interval") is None:
-            raise ValueError("`coverage` is that of an interval: declare `interval`, or take it out")
-        return value
-
-    @field_validator("gate")
-    @classmethod
     def _rules_are_of_the_task(cls, value: PromotionGate, info: ValidationInfo) -> PromotionGate:
         task = info.data.get("task")
-        if task is None:
-            return value
-        asked = None if value.improvement is None else value.improvement.metric
-        if asked not in (None, *METRICS[task]):
-            raise ValueError(f"`improvement.metric` {asked} is not of this task: use one of {', '.join(METRICS[task])}")
+        _require_metric("metric", value.metric, task)
+        _require_metric("improvement.metric", value.improvement.metric if value.improvement else None, task)
+        if value.coverage is not None and info.data.get("interval") is None:
+            raise ValueError("`coverage` is that of an interval: declare `interval`, or take it out")
         has_opportunity = value.fairness is not None and value.fairness.maximum_opportunity_difference is not None
-        if task != "binary" and (value.calibration is not None or has_opportunity):
+        if task not in (None, "binary") and (value.calibration is not None or has_opportunity):
             raise ValueError("`calibration` and `maximum_opportunity_difference` are of the task binary: take them out")
         return value
 
     @field_validator("monitoring")
     @classmethod
     def _quality_is_of_the_task(cls, value: Monitoring, info: ValidationInfo) -> Monitoring:
-        known = METRICS[info.data["task"]] if "task" in info.data else ()
-        if known and value.quality.metric not in (None, *known):
-            raise ValueError(
-                f"`quality.metric` {value.quality.metric} is not of this task: use one of {', '.join(known)}"
-            )
+        _require_metric("quality.metric", value.quality.metric, info.data.get("task"))
         return value
 
     @field_validator("baseline")

@@ -14,11 +14,12 @@ class Retraining(Frozen):
     """Each of the triggers opens the same training, whose candidate must pass the same gate.
 
     Whatever asks, at most one training of a product runs or waits, `cooldown` lies between two, and no more than
-    `weekly_budget` begin within seven days. A person who asks is held back by none of these but the first.
+    `weekly_budget` begin within seven days. A person who asks by `mlway retrain` is held back by the first alone.
     """
 
     triggers: tuple[Trigger, ...] = Field(
-        default=(), description="Left out: only people, by the UI, `mlway retrain` or the HTTP call."
+        default=(),
+        description="Left out: only people, by Dagster's page, `mlway materialize train` or `mlway retrain`.",
     )
     every_days: int = Field(
         default=7, ge=1, description="`schedule`: so long after the last training another is opened."

@@ -12,7 +12,7 @@ import dagster as dg
 from configs.clock import ReplayedTime
 from configs.errors import MlwayError
 from configs.products import ModelProduct
-from mlway_assets.jobs import DAILY, TRAIN
+from mlway_assets.jobs import DAILY, INGEST, TRAIN
 from mlway_assets.local.graph import JobRun, RunError, run_jobs
 from mlway_assets.resources import Platform
 from mlway_assets.retraining import Decision, decide
@@ -80,7 +80,8 @@ def _day(platform: Platform, instance: dg.DagsterInstance, day: date, on_step: O
     served = [name for name in platform.project.products if platform.registry.champion(name) is not None]
     failure = None
     try:
-        run_jobs(platform, instance, [JobRun(DAILY, (day,), tuple(served))], on_step)
+        # Without a champion there is nothing to score and to watch yet.
+        run_jobs(platform, instance, [JobRun(DAILY if served else INGEST, (day,), tuple(served))], on_step)
     except RunError as error:
         failure = str(error)
     trained, held_back = [], []

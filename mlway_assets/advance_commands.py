@@ -136,13 +136,14 @@ def _print(done: "Sequence[DayDone]", answers: "dict[str, Answers]") -> None:
     table = Table("day", "product", "why", "outcome", "what was not met", title="Trainings")
     for day in done:
         for each in day.trained:
-            why = (each.refusal or "").partition("Not met: ")[2] or (each.refusal or "")
+            not_met = [line for line in (each.refusal or "").splitlines() if "Not met: " in line]
+            why = "; ".join(line.partition("Not met: ")[2] for line in not_met) or (each.refusal or "")
             table.add_row(
                 str(day.day),
                 each.product,
                 ", ".join(each.reasons),
                 _outcome(each.version, each.is_champion),
-                escape(why.splitlines()[0][:160]) if why else "",
+                escape(why.splitlines()[0]) if why else "",
             )
     console.print(table)
     held_back = sum(len(day.held_back) for day in done)

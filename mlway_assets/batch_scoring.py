@@ -10,9 +10,10 @@ from configs.products import ModelProduct
 from feature_repo.point_in_time import TIMESTAMP_SUFFIX
 from feature_repo.services import service_name
 from feature_repo.store import historical_features, open_store
+from mlway_assets.compute.measurement import score_columns
 from mlway_assets.compute.population import QUERY, rows_to_score
 from mlway_assets.resources import Platform
-from serving.scoring import Scores, load_model
+from serving.scoring import load_model
 
 LAYER = "predictions"
 
@@ -35,7 +36,7 @@ def score_days(product: ModelProduct, platform: Platform, days: Sequence[date]) 
     """
     champion = platform.registry.require_champion(product.name)
     features = features_of_days(product, platform, days)
-    scores = _score_columns(load_model(champion.folder, champion.digest).scores(features))
+    scores = score_columns(load_model(champion.folder, champion.digest).scores(features))
     frame = features.with_columns(scores).select(
         "event_day",
         *product.population.request,
@@ -55,11 +56,6 @@ def features_of_days(product: ModelProduct, platform: Platform, days: Sequence[d
     requests = rows_to_score(product, rows, platform.clock.now()).collect()
     job = historical_features(open_store(platform.environment), requests, service_name(product))
     return job.to_polars(with_timestamps=True)
-
-
-def _score_columns(scores: Scores) -> list[pl.Series]:
-    columns = {"score": scores.score, "lower": scores.lower, "upper": scores.upper}
-    return [pl.Series(name, values, dtype=pl.Float64) for name, values in columns.items() if values is not None]
 
 
 def _rank_columns(product: ModelProduct) -> list[pl.Expr]:

@@ -1,8 +1,9 @@
 """Ask an endpoint what an application would, all the while: a few requests a second, each counted."""
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from threading import Event, Thread
+from threading import Event
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Self
@@ -34,19 +35,22 @@ class EndpointLoad:
         self.answers = Answers()
         self._url, self._key, self._request = url, key, request
         self._is_over = Event()
-        self._thread = Thread(target=self._ask, name="endpoint-load", daemon=True)
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="endpoint-load")
+        self._asking: Future[None] | None = None
 
     def __enter__(self) -> Self:
         """Begin."""
-        self._thread.start()
+        self._asking = self._executor.submit(self._ask)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End, once the request in hand is answered."""
+        """End, once the request in hand is answered. Raises what kept it from asking on: else that would look well."""
         self._is_over.set()
-        self._thread.join()
+        self._executor.shutdown()
+        if self._asking is not None and error is None:
+            self._asking.result()
 
     def _ask(self) -> None:
         with httpx.Client(headers={"Authorization": f"Bearer {self._key}"}, timeout=30) as client:

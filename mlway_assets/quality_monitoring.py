@@ -14,13 +14,13 @@ from configs.monitoring import Quality
 from configs.products import ModelProduct
 from mlway_assets.batch_scoring import LAYER as PREDICTIONS
 from mlway_assets.compute.drift_judgement import with_those_before
+from mlway_assets.compute.measurement import score_columns
 from mlway_assets.compute.population import known_labels
 from mlway_assets.compute.quality import DayQuality, Verdict, judge_days, quality_by_day
 from mlway_assets.drift_monitoring import LAYER
 from mlway_assets.learned_rows import Learned, learned_by_champion
 from mlway_assets.registry import ModelVersion
 from mlway_assets.resources import Platform
-from serving.scoring import ScoringModel
 
 _DAY = "event_day"
 _COLUMNS: dict[str, type[pl.DataType]] = {
@@ -74,7 +74,9 @@ def watch_quality(product: ModelProduct, platform: Platform, days: Sequence[date
     learned = learned_by_champion(product, platform)
     limits, metric, champion = product.monitoring.quality, product.watched_metric, learned.champion
     judged = learned.part(learned.product.training.split.judged)
-    promised = _values(quality_by_day(product, _scored(judged, learned.model)), metric)
+    promised = _values(
+        quality_by_day(product, judged.with_columns(score_columns(learned.model.scores(judged)))), metric
+    )
     known_days = limits.window_days + limits.change.reference_days
     rows = _predicted(product, platform, with_those_before(days, known_days), learned)
     found = {each.day: each for each in quality_by_day(product, rows)}
@@ -104,12 +106,6 @@ def _settled_days(product: ModelProduct, rows: pl.DataFrame, now: datetime) -> s
 def _values(days: Sequence[DayQuality], metric: str) -> list[float]:
     """The metric of the days that have it."""
     return [each.metrics[metric] for each in days if metric in each.metrics]
-
-
-def _scored(rows: pl.DataFrame, model: ScoringModel) -> pl.DataFrame:
-    scores = model.scores(rows)
-    columns = {"score": scores.score, "lower": scores.lower, "upper": scores.upper}
-    return rows.with_columns(pl.Series(name, values) for name, values in columns.items() if values is not None)
 
 
 def _predicted(product: ModelProduct, platform: Platform, days: Sequence[date], learned: Learned) -> pl.DataFrame:

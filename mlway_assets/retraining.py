@@ -90,16 +90,13 @@ def runs_on_their_way(product: str, instance: dg.DagsterInstance) -> list[str]:
     ]
 
 
-def answered(requests: Sequence[TrainingRequest], instance: dg.DagsterInstance) -> list[TrainingRequest]:
+def answered(product: str, requests: Sequence[TrainingRequest], instance: dg.DagsterInstance) -> list[TrainingRequest]:
     """Those that a run, whatever became of it, was started for."""
-    return [
-        request
-        for request in requests
-        if any(
-            request.id in run.tags.get(REQUESTS_TAG, "").split(",")
-            for run in instance.get_runs(dg.RunsFilter(tags={PRODUCT_TAG: request.product}), limit=_MOST_TRAININGS)
-        )
-    ]
+    if not requests:
+        return []
+    runs = instance.get_runs(dg.RunsFilter(tags={PRODUCT_TAG: product}), limit=_MOST_TRAININGS)
+    ids = {name for run in runs for name in run.tags.get(REQUESTS_TAG, "").split(",")}
+    return [request for request in requests if request.id in ids]
 
 
 def labelled_rows(product: ModelProduct, platform: Platform) -> int:

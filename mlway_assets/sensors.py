@@ -94,7 +94,7 @@ def _retrain(product: ModelProduct, platform: Platform) -> dg.SensorDefinition:
     )
     def retrain(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         pending = inbox.pending(product.name)
-        done = answered(pending, context.instance)
+        done = answered(product.name, pending, context.instance)
         inbox.remove(done)
         waiting = [request for request in pending if request not in done]
         decision = decide(product, platform, context.instance, waiting)
@@ -115,7 +115,8 @@ def _retrain(product: ModelProduct, platform: Platform) -> dg.SensorDefinition:
 def _run_key(decision: Decision, platform: Platform) -> str:
     """The same for the same requests, or for triggers at the same moment of the platform's clock."""
     if decision.requests:
-        return " ".join([decision.product, *sorted(request.id for request in decision.requests)])[:200]
+        ids = "".join(sorted(request.id for request in decision.requests))
+        return f"{decision.product} {hashlib.sha256(ids.encode()).hexdigest()}"
     return f"{decision.product} {platform.clock.now().isoformat(timespec='minutes')}"
 
 

@@ -151,7 +151,9 @@ class ServeApi:
         self._token_file = token_file
 
     def is_up(self) -> bool:
-        """Whether the API answers."""
+        """Whether the API answers. Without the file of the token nothing was ever started here that could."""
+        if self._token_secret is None and not self._token_file.is_file():
+            return False
         try:
             return self._request("GET").status_code == httpx.codes.OK
         except httpx.TransportError:

@@ -11,7 +11,6 @@ from datetime import UTC, date, datetime, timedelta
 from time import perf_counter
 
 import lightgbm
-import numpy as np
 import polars as pl
 
 from configs.errors import MlwayError
@@ -21,11 +20,12 @@ from configs.splits import MovingParts
 from mlway_assets.compute.drift_judgement import DAY, Expectation, with_those_before
 from mlway_assets.compute.gate import GateRule
 from mlway_assets.compute.judgement import incumbent, judged_by
-from mlway_assets.compute.population import LABEL, LABEL_KNOWN_AT, part_of
+from mlway_assets.compute.measurement import SCORE, score_columns
+from mlway_assets.compute.population import LABEL, LABEL_KNOWN_AT, part_of, query_columns
 from mlway_assets.compute.quality import judge_days, quality_by_day
 from mlway_assets.compute.training import train
 from mlway_assets.compute.triggers import Asked, Last, opens_training
-from serving.scoring import Scores, ScoringModel
+from serving.scoring import ScoringModel
 
 POLICIES: dict[str, tuple[Trigger, ...]] = {
     "never": (),
@@ -34,7 +34,6 @@ POLICIES: dict[str, tuple[Trigger, ...]] = {
     "quality": ("quality",),
 }
 """Named by what opens a training."""
-SCORE, LOWER, UPPER = "score", "lower", "upper"
 OnTraining = Callable[[str, date], None]
 
 
@@ -76,7 +75,6 @@ class _Champion:
     model: ScoringModel
     product: ModelProduct
     since: date
-    learned_rows: int
     trained_on: pl.DataFrame
     inputs: Expectation | None = None
     scores: Expectation | None = None
@@ -161,7 +159,7 @@ class Backtest:
     def _champion(self, model: ScoringModel, day: date) -> _Champion:
         product = self._at(day)
         learned = part_of(self._rows, product, "train")
-        return _Champion(model, product, day, self._known(day), learned)
+        return _Champion(model, product, day, learned)
 
     def _at(self, day: date) -> ModelProduct:
         return self._product.with_split(self._moving.at(_midnight(day)))
@@ -235,15 +233,8 @@ class Backtest:
 
     def _scored(self, model: ScoringModel, rows: pl.DataFrame) -> pl.DataFrame:
         """The day, the label, in a ranking the query, and the scores."""
-        scores = model.scores(rows) if len(rows) else Scores(np.empty(0), np.empty(0), np.empty(0))
-        columns = {SCORE: scores.score, LOWER: scores.lower, UPPER: scores.upper}
-        kept = [column for column in (DAY, LABEL, "query_key") if column in rows.columns]
-        ends = {name for name in (LOWER, UPPER) if self._product.interval is None}
-        return rows.select(kept).with_columns(
-            pl.Series(name, values, dtype=pl.Float64)
-            for name, values in columns.items()
-            if values is not None and name not in ends
-        )
+        kept = [DAY, LABEL, *query_columns(self._product)]
+        return rows.select(kept).with_columns(score_columns(model.scores(rows)))
 
     def _days(self, days: Sequence[date]) -> pl.DataFrame:
         return self._rows.filter(pl.col(DAY).is_between(min(days), max(days)))

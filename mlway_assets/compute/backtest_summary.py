@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 
 from configs.products import ModelProduct
-from mlway_assets.compute.backtest import LOWER, SCORE, UPPER, Replay
+from mlway_assets.compute.backtest import Replay
 from mlway_assets.compute.drift_judgement import DAY
 from mlway_assets.compute.improvement import Better, improvement
-from mlway_assets.compute.measurement import Measured, measured, metrics_of
+from mlway_assets.compute.measurement import Measured, metrics_of, scored_rows
 from mlway_assets.compute.quality import compare_days, quality_by_day
-from serving.scoring import Scores
 
 CONFIDENCE = 0.95
 _SAMPLES = 2000
@@ -47,7 +46,7 @@ class Outcome:
 
 def summarize(product: ModelProduct, replays: Sequence[Replay], never: Replay) -> list[Outcome]:
     """The outcome of each. Raises OneClassError, NothingToRankError, RelevanceError."""
-    reference = _measured(product, never)
+    reference = scored_rows(product, never.rows)
     shifts = real_shifts(product, never)
     return [_outcome(product, replay, reference, shifts) for replay in replays]
 
@@ -84,7 +83,7 @@ def _first_worse(product: ModelProduct, days: Sequence[date], values: Sequence[f
 
 
 def _outcome(product: ModelProduct, replay: Replay, reference: Measured, shifts: Sequence[date]) -> Outcome:
-    rows = _measured(product, replay)
+    rows = scored_rows(product, replay.rows)
     asked = product.monitoring.quality.metric or product.gate.metric
     better = improvement(
         asked,
@@ -125,12 +124,6 @@ def _episodes(alarms: Sequence[date]) -> list[date]:
 def _until_alarm(shift: date, alarms: Sequence[date]) -> int | None:
     """An alarm at the beginning of a day knows the days before it."""
     return next((int((day - shift).days) for day in alarms if shift < day <= shift + _FOUND_WITHIN), None)
-
-
-def _measured(product: ModelProduct, replay: Replay) -> Measured:
-    rows = replay.rows
-    lower, upper = (rows[end].to_numpy() if end in rows.columns else None for end in (LOWER, UPPER))
-    return measured(product, rows, Scores(rows[SCORE].to_numpy(), lower, upper))
 
 
 def _by_day(product: ModelProduct, replay: Replay) -> dict[date, float]:

@@ -65,7 +65,10 @@ def plausible_rules(limits: Plausible, model: ScoringModel, better: float | None
     gains = np.asarray(model.booster.feature_importance("gain"), np.float64)
     share = float(gains.max() / gains.sum()) if gains.sum() else 0.0
     most = list(model.contract.features)[int(gains.argmax())]
-    rules = [GateRule("plausible", f"Share of the trees' gain of {most}", share, "at most", limits.maximum_importance)]
+    rules = []
+    if limits.maximum_importance is not None:
+        name = f"Share of the trees' gain of {most}"
+        rules.append(GateRule("plausible", name, share, "at most", limits.maximum_importance))
     if limits.maximum_improvement is not None and better is not None:
         name = "It is not better than the champion by more than one believes"
         rules.append(GateRule("plausible", name, better, "at most", limits.maximum_improvement))

@@ -59,7 +59,7 @@ def improvement(
     sign = -1 if metric in LOWER_IS_BETTER else 1
     with np.errstate(divide="ignore", invalid="ignore"):
         ours, theirs = (_metric(metric, of_day, names, measured, k)(draws) for measured in (first, second))
-        found = sign * (ours - theirs)
+        found = sign * (ours - theirs) + 0.0  # equal is 0, never -0
     told = found[1:][np.isfinite(found[1:])]
     if not len(told):
         return Better(metric, float(found[0]), float("nan"), float("nan"), confidence, names)

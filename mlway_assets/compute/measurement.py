@@ -10,11 +10,19 @@ import polars as pl
 from configs.errors import MlwayError
 from configs.products import ModelProduct
 from feature_repo.expressions import parse
-from mlway_assets.compute.evaluation import Array, binary_metrics, ranking_metrics, regression_metrics
+from mlway_assets.compute.evaluation import (
+    Array,
+    NothingToRankError,
+    OneClassError,
+    binary_metrics,
+    ranking_metrics,
+    regression_metrics,
+)
 from mlway_assets.compute.population import LABEL, QUERY
 from serving.baseline import baseline_scores
 from serving.scoring import Scores
 
+SCORE, LOWER, UPPER = "score", "lower", "upper"
 MOST_RELEVANT = 30
 """The gain of a grade is 2^grade - 1, which LightGBM counts in 32 bits."""
 
@@ -59,6 +67,26 @@ def metrics_of(product: ModelProduct, rows: Measured) -> dict[str, float]:
     if rows.queries is not None and product.gate.k is not None:
         return ranking_metrics(rows.queries, rows.targets, rows.scores.score, product.gate.k)
     return binary_metrics(rows.targets, rows.scores.score)
+
+
+def told_metrics(product: ModelProduct, rows: Measured) -> dict[str, float]:
+    """As `metrics_of`; none where the rows cannot tell good from bad: on a day on which all are late nobody can."""
+    try:
+        return metrics_of(product, rows) if len(rows.targets) else {}
+    except (OneClassError, NothingToRankError):
+        return {}
+
+
+def score_columns(scores: Scores) -> list[pl.Series]:
+    """`score`, and with an interval `lower` and `upper`."""
+    columns = {SCORE: scores.score, LOWER: scores.lower, UPPER: scores.upper}
+    return [pl.Series(name, values, dtype=pl.Float64) for name, values in columns.items() if values is not None]
+
+
+def scored_rows(product: ModelProduct, rows: pl.DataFrame) -> Measured:
+    """Rows that hold their scores, as `score_columns` names them. Raises RelevanceError."""
+    lower, upper = (rows[end].to_numpy() if end in rows.columns else None for end in (LOWER, UPPER))
+    return measured(product, rows, Scores(rows[SCORE].to_numpy(), lower, upper))
 
 
 def measure(product: ModelProduct, frame: pl.DataFrame, scores: Scores) -> dict[str, float]:

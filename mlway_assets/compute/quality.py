@@ -11,10 +11,8 @@ from numpy.typing import NDArray
 from configs.monitoring import Quality
 from configs.products import ModelProduct
 from mlway_assets.compute.change import SuddenChange, sudden_change
-from mlway_assets.compute.evaluation import NothingToRankError, OneClassError
-from mlway_assets.compute.measurement import measure
+from mlway_assets.compute.measurement import scored_rows, told_metrics
 from mlway_assets.compute.population import LABEL
-from serving.scoring import Scores
 
 _CONFIDENCE = 0.95
 _NO_SPREAD = 1e-9
@@ -90,18 +88,8 @@ def quality_by_day(product: ModelProduct, rows: pl.DataFrame) -> list[DayQuality
     found = []
     for (day,), part in sorted(rows.partition_by("event_day", as_dict=True).items()):
         labelled = part.drop_nulls(LABEL)
-        found.append(DayQuality(day, len(part), len(labelled), _metrics(product, labelled)))
+        found.append(DayQuality(day, len(part), len(labelled), told_metrics(product, scored_rows(product, labelled))))
     return found
-
-
-def _metrics(product: ModelProduct, labelled: pl.DataFrame) -> dict[str, float]:
-    if not len(labelled):
-        return {}
-    lower, upper = (labelled[end].to_numpy() if product.interval else None for end in ("lower", "upper"))
-    try:
-        return measure(product, labelled, Scores(labelled["score"].to_numpy(), lower, upper))
-    except (OneClassError, NothingToRankError):
-        return {}  # a day on which all are late says nothing of who is late first
 
 
 def compare_days(

@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from configs.gates import Fairness, PromotionGate, Slices
 from configs.products import ModelProduct
-from mlway_assets.compute.evaluation import NothingToRankError, OneClassError
 from mlway_assets.compute.gate import GateRule
-from mlway_assets.compute.measurement import Measured, measured, metrics_of
+from mlway_assets.compute.measurement import Measured, measured, told_metrics
 from serving.scoring import Scores
 
 
@@ -48,7 +47,7 @@ def by_slice(
         for value, where in _places(rows, column)
         if len(where) >= minimum_rows
         and (part := measured(product, rows[where], _taken(scores, where)))
-        and (metrics := _metrics(product, part))
+        and (metrics := told_metrics(product, part))
     ]
 
 
@@ -129,13 +128,6 @@ def _places(rows: pl.DataFrame, column: str) -> Iterator[tuple[str, NDArray[np.i
 def _taken(scores: Scores, where: NDArray[np.int64]) -> Scores:
     lower, upper = (None if end is None else end[where] for end in (scores.lower, scores.upper))
     return Scores(scores.score[where], lower, upper)
-
-
-def _metrics(product: ModelProduct, part: Measured) -> dict[str, float]:
-    try:
-        return metrics_of(product, part)
-    except (OneClassError, NothingToRankError):
-        return {}  # nobody can be good or bad at these rows
 
 
 def _found_share(product: ModelProduct, part: Measured, threshold: float) -> float | None:

@@ -67,6 +67,16 @@ class JobRun:
         return keys
 
 
+def require_products(platform: Platform, products: Sequence[str]) -> None:
+    """Raises RunError for an unknown product."""
+    for product in products:
+        if product not in platform.project.products:
+            raise RunError(
+                f"No model product is called {product!r}. Known: {', '.join(sorted(platform.project.products))}.\n"
+                f"Hint: a product exists once configs/products/{product}.yaml does."
+            )
+
+
 def plan(
     platform: Platform,
     jobs: Sequence[str],
@@ -79,12 +89,7 @@ def plan(
     By default `ingest` runs over every day, `predict` over the clock's, `monitor` and `daily` over the one before it.
     Raises RunError for a day that is not kept, and for an unknown product.
     """
-    for product in products:
-        if product not in platform.project.products:
-            raise RunError(
-                f"No model product is called {product!r}. Known: {', '.join(sorted(platform.project.products))}.\n"
-                f"Hint: a product exists once configs/products/{product}.yaml does."
-            )
+    require_products(platform, products)
     runs = []
     for job in jobs:
         if job == TRAIN:
@@ -207,7 +212,13 @@ _STATES = {"STEP_START": "running", "STEP_SUCCESS": "done", "STEP_FAILURE": "fai
 
 
 def _reasons(result: dg.ExecuteInProcessResult) -> str:
-    return "\n".join(f"{event.step_key}: {_reason(event)}" for event in result.get_step_failure_events())
+    steps = [f"{event.step_key}: {_reason(event)}" for event in result.get_step_failure_events()]
+    checks = [
+        f"{found.check_name} of {found.asset_key.to_user_string()}: {found.description}"
+        for found in result.get_asset_check_evaluations()
+        if not found.passed and found.severity == dg.AssetCheckSeverity.ERROR
+    ]
+    return "\n".join([*steps, *checks])
 
 
 def _reason(event: "DagsterEvent") -> str:

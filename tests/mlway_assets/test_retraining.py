@@ -1,0 +1,185 @@
+"""Trainings that triggers and people ask for, and days that pass: what begins, what does not, and what is recorded."""
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+import pytest
+import yaml
+from tests_support import open_small_platform
+from typer.testing import CliRunner
+
+from configs.clock import ReplayedTime
+from configs.splits import MovingParts
+from mlway_assets.advance import StandingClockError, advance
+from mlway_assets.cli import app
+from mlway_assets.compute.backtest import Backtest, BacktestError
+from mlway_assets.compute.backtest_summary import summarize
+from mlway_assets.compute.population import LABEL, LABEL_KNOWN_AT, in_order
+from mlway_assets.definitions import build_definitions
+from mlway_assets.jobs import TRAIN
+from mlway_assets.resources import Platform
+from mlway_assets.retraining import REASON_TAG, REQUESTS_TAG
+from mlway_assets.training_sets import LAYER
+from serving.training_requests import TrainingRequests
+
+PRODUCT = "flight_delay"
+NOW = datetime(2013, 2, 9, tzinfo=UTC)
+Copied = tuple[Platform, dg.DagsterInstance]
+
+
+def tick(platform: Platform, instance: dg.DagsterInstance) -> list[dg.RunRequest]:
+    """What the sensor wants to be run; Dagster's daemon starts each at once, under its key."""
+    sensor = build_definitions(platform).resolve_sensor_def(f"retrain_{PRODUCT}")
+    return list(sensor.evaluate_tick(dg.build_sensor_context(instance=instance)).run_requests or ())
+
+
+def start(instance: dg.DagsterInstance, platform: Platform, request: dg.RunRequest) -> dg.DagsterRun:
+    return instance.create_run_for_job(
+        build_definitions(platform).resolve_job_def(TRAIN),
+        tags={**request.tags, "dagster/run_key": str(request.run_key)},
+        status=dg.DagsterRunStatus.STARTED,
+        asset_selection=frozenset(request.asset_selection or ()),
+    )
+
+
+def test_twenty_requests_start_one_training_which_names_them_all(copied: Copied) -> None:
+    platform, instance = copied
+    inbox = TrainingRequests(platform.environment.training_requests_folder)
+    asked = [inbox.add(PRODUCT, f"number {number}\n", "somebody", NOW) for number in range(12)]
+    [request] = tick(platform, instance)
+    [again] = tick(platform, instance)
+    assert again.run_key == request.run_key, "asked twice, the daemon starts it once"
+    run = start(instance, platform, request)
+    assert set(run.tags[REQUESTS_TAG].split(",")) == {each.id for each in asked}
+    assert "somebody: number 0 " in run.tags[REASON_TAG]
+    for number in range(12, 20):
+        inbox.add(PRODUCT, f"number {number}", "somebody", NOW)
+        assert tick(platform, instance) == []
+    instance.report_run_canceled(run)
+    assert tick(platform, instance) == []
+    assert inbox.pending(PRODUCT) == []
+    inbox.add(PRODUCT, "later", "somebody", NOW)
+    [later] = tick(build_again(platform), instance)
+    assert later.run_key != request.run_key, "the next request is a new one, also for a process that began since"
+
+
+def build_again(platform: Platform) -> Platform:
+    return Platform(platform.project, platform.environment)
+
+
+def test_days_pass_and_a_schedule_trains_what_nobody_promotes(copied: Copied) -> None:
+    platform, instance = copied
+    file = platform.environment.state.parent / "configs" / "products" / f"{PRODUCT}.yaml"
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    content["retraining"] = {"triggers": ["schedule"], "every_days": 1, "cooldown": "1d", "weekly_budget": 2}
+    file.write_text(yaml.safe_dump(content), encoding="utf-8")
+    platform = open_small_platform(file.parent.parent)
+    done = list(advance(platform, instance, 2, lambda *_: None))
+    assert [each.day for each in done] == [date(2013, 2, 9), date(2013, 2, 10)]
+    assert [each.failure for each in done] == [None, None]
+    [trained] = done[0].trained
+    assert (trained.version, trained.is_champion, trained.refusal) == (2, False, None)
+    assert trained.reasons == ("schedule: 1 days",)
+    assert "budget" in done[1].held_back[0]
+    assert platform.clock.now() == build_again(platform).clock.now() == NOW + timedelta(days=2)
+    scored = platform.lake.scan("predictions", PRODUCT).select("event_day").unique().collect()["event_day"]
+    assert {date(2013, 2, 9), date(2013, 2, 10)} <= set(scored)
+    assert platform.registry.require_champion(PRODUCT).version == 1
+
+
+def test_a_training_that_the_gate_refuses_says_by_which_rule_and_changes_nothing(copied: Copied) -> None:
+    platform, instance = copied
+    file = platform.environment.state.parent / "configs" / "products" / f"{PRODUCT}.yaml"
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    content["gate"] |= {"improvement": {"metric": "log_loss", "samples": 200}}
+    content["retraining"] = {"triggers": ["schedule"], "every_days": 1, "cooldown": "1d"}
+    file.write_text(yaml.safe_dump(content), encoding="utf-8")
+    [day] = advance(open_small_platform(file.parent.parent), instance, 1, lambda *_: None)
+    assert (day.trained[0].version, day.trained[0].is_champion) == (None, False)
+    assert "log_loss is better than the champion's, with 95% confidence: 0.0000" in str(day.trained[0].refusal)
+    assert len(platform.registry.client.search_model_versions(f"name='{PRODUCT}'")) == 1
+
+
+def test_days_after_the_last_are_refused_before_anything_runs(copied: Copied) -> None:
+    platform, instance = copied
+    assert isinstance(platform.clock, ReplayedTime)
+    platform.clock.move_to(datetime(2013, 2, 13, tzinfo=UTC))
+    with pytest.raises(StandingClockError, match="2013-02-13 is after the last day"):
+        list(advance(platform, instance, 1, lambda *_: None))
+    assert platform.clock.now() == datetime(2013, 2, 13, tzinfo=UTC)
+
+
+def test_time_moves_on_for_all_who_share_the_file_and_never_back(tmp_path: Path) -> None:
+    here, there = (ReplayedTime(NOW, tmp_path / "clock") for _ in range(2))
+    assert here.now() == there.now() == NOW
+    here.move_to(NOW + timedelta(days=1))
+    assert there.now() == NOW + timedelta(days=1)
+    with pytest.raises(ValueError, match="does not go back"):
+        there.move_to(NOW)
+
+
+@pytest.fixture(scope="module")
+def labelled(built_platform: Platform) -> pl.DataFrame:
+    return in_order(built_platform.lake.scan(LAYER, PRODUCT).collect(), built_platform.project.products[PRODUCT])
+
+
+def backtest(platform: Platform, rows: pl.DataFrame) -> Backtest:
+    product = platform.project.products[PRODUCT]
+    split = product.training.split.model_copy(update={"moving": MovingParts(validate_days=3, test_days=5)})
+    retraining = product.retraining.model_copy(update={"every_days": 3})
+    product = product.with_split(split).model_copy(update={"retraining": retraining})
+    return Backtest(product, platform.project.model_features(product), rows, timedelta(days=7), lambda *_: None)
+
+
+def test_a_replay_knows_nothing_before_its_time(built_platform: Platform, labelled: pl.DataFrame) -> None:
+    first, last = date(2013, 1, 25), date(2013, 1, 30)
+    honest = backtest(built_platform, labelled).replay("weekly", ("schedule",), first, last)
+    assert [training.day for training in honest.trainings] == [first, date(2013, 1, 28)]
+    newest = datetime(2013, 1, 28, tzinfo=UTC)
+    is_unknown = pl.col(LABEL_KNOWN_AT) > newest
+    assert labelled.select(is_unknown.sum()).item() > 100
+    poisoned = labelled.with_columns(pl.when(is_unknown).then(~pl.col(LABEL)).otherwise(LABEL).alias(LABEL))
+    again = backtest(built_platform, poisoned).replay("weekly", ("schedule",), first, last)
+    assert again.rows["score"].equals(honest.rows["score"])
+    assert not again.rows[LABEL].equals(honest.rows[LABEL])
+
+
+def test_policies_are_compared_with_never_training_again(built_platform: Platform, labelled: pl.DataFrame) -> None:
+    replayed = backtest(built_platform, labelled)
+    days = (date(2013, 1, 28), date(2013, 2, 7))
+    never = replayed.replay("never", (), *days)
+    quality = replayed.replay("all", ("quality", "input_drift", "prediction_drift"), *days)
+    same, other = summarize(built_platform.project.products[PRODUCT], [never, quality], never)
+    assert (same.better.low, same.better.mean, same.better.high) == (0, 0, 0)
+    assert (same.trainings, same.alarms) == (1, 0)
+    assert (
+        len(never.rows)
+        == len(quality.rows)
+        == len(labelled.filter(pl.col("scheduled_departure").dt.date().is_between(*days)))
+    )
+    assert other.trainings == len(quality.trainings) <= 1 + len(quality.alarms)
+
+
+def test_a_product_whose_parts_stand_still_cannot_be_replayed(built_platform: Platform, labelled: pl.DataFrame) -> None:
+    product = built_platform.project.products[PRODUCT]
+    with pytest.raises(BacktestError, match=r"declare `training\.split\.moving`"):
+        Backtest(product, {}, labelled, timedelta(0), lambda *_: None)
+
+
+def test_the_commands_of_continuous_training_are_there_and_refuse_what_is_not(copied: Copied) -> None:
+    platform, _ = copied
+    configs = platform.environment.state.parent / "configs"
+    variables = {"MLWAY_CONFIGS": str(configs)}
+    days = ["--from", "2013-01-25", "--to", "2013-01-30"]
+    for words in (["backtest", "nothing", *days], ["retrain", "nothing", "--reason", "x"]):
+        refused = CliRunner().invoke(app, words, env=variables)
+        assert refused.exit_code == 1, refused.output
+        assert "'nothing'" in refused.output
+    standing = CliRunner().invoke(app, ["backtest", PRODUCT, *days], env=variables)
+    assert standing.exit_code == 1
+    assert "training.split.moving" in standing.output
+    assert CliRunner().invoke(app, ["retrain", PRODUCT, "--reason", "x"], env=variables).exit_code == 0
+    [asked] = TrainingRequests(platform.environment.training_requests_folder).pending(PRODUCT)
+    assert asked.reason == "x"
