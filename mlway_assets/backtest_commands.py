@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,10 +14,8 @@ from mlway_assets.terminal import EnvironmentOption, choose, clear_errors, conso
 if TYPE_CHECKING:
     from mlway_assets.compute.backtest_summary import Outcome
 
-HEADS = (
-    *("policy", "opened by", "metric", "better than never", "trainings", "promoted", "training s", "alarms"),
-    *("false alarms", "days from shift to alarm"),
-)
+HEADS = ("policy", "metric", "better than never", "trained", "kept", "seconds", "alarms", "false", "found after")
+"""Kept are the trainings that were promoted; alarms that no real shift explains are false; found after so many days."""
 _FORMATS = ["%Y-%m-%d"]
 
 
@@ -44,11 +42,14 @@ def backtest(
         found = platform.project.products[require_product(product, platform)]
         triggers = policies(found, [name.strip() for name in policy.split(",") if name.strip()])
         with errors.status("Joining features ...") as line:
+            left = list(triggers)
 
-            def on_training(name: str, day: date) -> None:
-                line.update(f"{name}: training on {day}")
+            def on_done(name: str) -> None:
+                left.remove(name)
+                line.update(f"Replaying: {', '.join(left)}")
 
-            replays = replay_policies(found, platform, first.date(), last.date(), triggers, on_training)
+            line.update(f"Joining features, then replaying: {', '.join(left)}")
+            replays = replay_policies(found, platform, first.date(), last.date(), triggers, on_done)
             line.update("Comparing ...")
             never = next(replay for replay in replays if replay.policy == NEVER)
             outcomes = backtest_summary.summarize(found, replays, never)
@@ -83,10 +84,9 @@ def _row(metric: str, outcome: "Outcome", *, is_default: bool) -> list[str]:
         f"{day:%m-%d}: {'none' if days is None else days}" for day, days in outcome.detection_days.items()
     )
     return [
-        outcome.policy + (" (declared)" if is_default else ""),
-        ", ".join(outcome.triggers),
-        f"{metric} {outcome.metrics[metric]:.4f}",
-        f"{better.mean:+.4f} ({better.low:+.4f} to {better.high:+.4f})",
+        outcome.policy + (" *" if is_default else ""),
+        f"{outcome.metrics[metric]:.4f}",
+        f"{better.mean:+.4f}, {better.low:+.4f} to {better.high:+.4f}",
         str(outcome.trainings),
         str(outcome.promotions),
         f"{outcome.seconds:.0f}",
@@ -97,11 +97,12 @@ def _row(metric: str, outcome: "Outcome", *, is_default: bool) -> list[str]:
 
 
 def _print(title: str, rows: Sequence[Sequence[str]], folder: Path, result: dict[str, Any] | None) -> None:
-    table = Table(*HEADS, title=title)
+    table = Table(*HEADS, title=title, padding=(0, 0), show_edge=False)
     for row in rows:
         table.add_row(*row)
     where = console if result is None else errors
     where.print(table)
+    where.print("* is the declared policy; kept: promoted; found after: days from a real shift to the alarm.")
     where.print(f"Picture, page and figures: {folder}", highlight=False, soft_wrap=True)
     if result is not None:
         typer.echo(json.dumps(result))

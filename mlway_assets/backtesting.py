@@ -1,7 +1,13 @@
 """Replay a product's past under several retraining policies, from the tables of the lake."""
 
-from collections.abc import Sequence
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import polars as pl
 
@@ -9,7 +15,7 @@ from configs.products import ModelProduct
 from configs.retraining import Trigger
 from configs.splits import Split
 from feature_repo.store import open_store
-from mlway_assets.compute.backtest import POLICIES, Backtest, BacktestError, OnTraining, Replay
+from mlway_assets.compute.backtest import POLICIES, Backtest, BacktestError, Replay, require_moving_parts
 from mlway_assets.drift_monitoring import longest_window
 from mlway_assets.resources import Platform
 from mlway_assets.training_sets import joined_rows
@@ -37,18 +43,63 @@ def replay_policies(
     platform: Platform,
     first: date,
     last: date,
-    triggers: dict[str, tuple[Trigger, ...]],
-    on_training: OnTraining,
+    triggers: Mapping[str, tuple[Trigger, ...]],
+    on_done: Callable[[str], None],
 ) -> list[Replay]:
-    """Replay the days from `first` to `last` under each policy.
+    """Replay the days from `first` to `last` under each policy, as many at once as there are cores.
 
-    Raises BacktestError, TrainingSetError, MissingTableError, OneClassError, NothingToRankError, RelevanceError.
+    A training gains little from a second thread, and is the same to the bit with one: policies side by side, on one
+    core each, are replayed in half the time. Raises BacktestError, TrainingSetError, MissingTableError, OneClassError,
+    NothingToRankError, RelevanceError.
     """
+    require_moving_parts(product)
     rows = _rows(product, platform, last)
     _require_days(product, rows, first, last)
     features, unsettled = platform.project.model_features(product), longest_window(product, platform.project)
-    backtest = Backtest(product, features, rows, unsettled, on_training)
-    return [backtest.replay(name, asked, first, last) for name, asked in triggers.items()]
+    workers = min(len(triggers), os.cpu_count() or 1)
+    with TemporaryDirectory() as folder, _threads(max((os.cpu_count() or 1) // workers, 1)):
+        file = Path(folder) / "rows.arrow"
+        rows.write_ipc(file)
+        # Not forked: threads of Polars and LightGBM do not survive that.
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+            replays = {
+                pool.submit(_replay, product, features, file, unsettled, name, asked, first, last): name
+                for name, asked in triggers.items()
+            }
+            for done in as_completed(replays):
+                done.result()
+                on_done(replays[done])
+        return [done.result() for done in replays]
+
+
+def _replay(
+    product: ModelProduct,
+    features: dict[str, str],
+    file: Path,
+    unsettled: timedelta,
+    policy: str,
+    triggers: tuple[Trigger, ...],
+    first: date,
+    last: date,
+) -> Replay:
+    """One policy, in a process of its own."""
+    return Backtest(product, features, pl.read_ipc(file), unsettled).replay(policy, triggers, first, last)
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """Processes that begin meanwhile use so many threads each."""
+    names = ("OMP_NUM_THREADS", "POLARS_MAX_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ |= dict.fromkeys(names, str(number))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _rows(product: ModelProduct, platform: Platform, last: date) -> pl.DataFrame:
@@ -62,12 +113,12 @@ def _rows(product: ModelProduct, platform: Platform, last: date) -> pl.DataFrame
 
 
 def _require_days(product: ModelProduct, rows: pl.DataFrame, first: date, last: date) -> None:
-    moving = product.training.split.moving
+    moving = require_moving_parts(product)
     days = rows[product.population.event_time].dt.date()
     begin, end = days.min(), days.max()
     if not isinstance(begin, date) or not isinstance(end, date):
         raise BacktestError(f"{product.name} has no labelled rows.\nHint: run `mlway materialize ingest`.")
-    if moving is not None and first - timedelta(days=moving.validate_days + moving.test_days + 7) < begin:
+    if first - timedelta(days=moving.validate_days + moving.test_days + 7) < begin:
         raise BacktestError(
             f"The first training has no days to learn from: the rows begin with {begin}, and {first} is less than "
             f"{moving.validate_days} + {moving.test_days} days and a week after that.\nHint: choose a later --from."

@@ -34,7 +34,6 @@ POLICIES: dict[str, tuple[Trigger, ...]] = {
     "quality": ("quality",),
 }
 """Named by what opens a training."""
-OnTraining = Callable[[str, date], None]
 
 
 class BacktestError(MlwayError):
@@ -84,7 +83,7 @@ class _Champion:
 
 
 class Backtest:
-    """The rows of a product and what was trained on them so far: policies that train on one day share the candidate."""
+    """The labelled rows of a product, to be replayed."""
 
     def __init__(
         self,
@@ -92,26 +91,18 @@ class Backtest:
         features: dict[str, str],
         rows: pl.DataFrame,
         unsettled: timedelta,
-        on_training: OnTraining,
     ) -> None:
         """`rows` are labelled, with features, in order; `unsettled` as in Expectation.
 
         Raises BacktestError for a product without moving parts.
         """
-        moving = product.training.split.moving
-        if moving is None:
-            raise BacktestError(
-                f"{product.name} learns from parts between fixed dates, so that a later training would repeat itself.\n"
-                f"Hint: declare `training.split.moving` in products/{product.name}.yaml."
-            )
-        self._product, self._features, self._unsettled, self._on_training = product, features, unsettled, on_training
-        self._moving: MovingParts = moving
+        self._product, self._features, self._unsettled = product, features, unsettled
+        self._moving = require_moving_parts(product)
         self._rows = rows.with_columns(pl.col(product.population.event_time).dt.date().alias(DAY))
-        self._trained: dict[date, tuple[ScoringModel, float]] = {}
 
     def replay(self, policy: str, triggers: tuple[Trigger, ...], first: date, last: date) -> Replay:
         """Replay every day from `first` to `last`. Raises OneClassError, NothingToRankError, RelevanceError."""
-        champion, seconds = self._first_champion(policy, first)
+        champion, seconds = self._trained(first)
         trainings = [Training(first, ("first",), (), seconds)]
         alarms, scored = [], []
         for day in (first + timedelta(days=number) for number in range((last - first).days + 1)):
@@ -119,47 +110,30 @@ class Backtest:
             if is_alarm:
                 alarms.append(day)
             if reasons:
-                challenger, training = self._challenge(policy, champion, day, reasons)
+                challenger, training = self._challenge(champion, day, reasons)
                 trainings.append(training)
                 champion = challenger if training.is_promoted else champion
             scored.append(self._scored(champion.model, self._rows.filter(pl.col(DAY) == day)))
         return Replay(policy, triggers, pl.concat(scored), tuple(trainings), tuple(alarms))
 
-    def _first_champion(self, policy: str, day: date) -> tuple[_Champion, float]:
-        model, seconds = self._candidate(policy, day)
-        return self._champion(model, day), seconds
-
-    def _challenge(
-        self, policy: str, champion: _Champion, day: date, reasons: Sequence[str]
-    ) -> tuple[_Champion, Training]:
-        model, seconds = self._candidate(policy, day)
-        challenger = self._champion(model, day)
+    def _challenge(self, champion: _Champion, day: date, reasons: Sequence[str]) -> tuple[_Champion, Training]:
+        challenger, seconds = self._trained(day)
         judged = part_of(self._rows, challenger.product, challenger.product.training.split.judged)
-        rules = judged_by(challenger.product, judged, model, incumbent(self._product, judged, champion.model))
+        rules = judged_by(
+            challenger.product, judged, challenger.model, incumbent(self._product, judged, champion.model)
+        )
         broken = tuple(rule for rule in rules if not rule.is_met)
         return challenger, Training(day, tuple(reasons), broken, seconds)
 
-    def _candidate(self, policy: str, day: date) -> tuple[ScoringModel, float]:
-        if day not in self._trained:
-            self._on_training(policy, day)
-            began = perf_counter()
-            product = self._at(day)
-            known = self._rows.filter(pl.col(LABEL_KNOWN_AT) <= product.training.split.test_until)
-            found = train(product, self._features, known)
-            bounds = None if found.bounds is None else [lightgbm.Booster(model_str=text) for text in found.bounds]
-            model = ScoringModel(
-                lightgbm.Booster(model_str=found.model_text),
-                found.contract,
-                digest="",
-                bounds=None if bounds is None else (bounds[0], bounds[1]),
-            )
-            self._trained[day] = (model, perf_counter() - began)
-        return self._trained[day]
-
-    def _champion(self, model: ScoringModel, day: date) -> _Champion:
-        product = self._at(day)
-        learned = part_of(self._rows, product, "train")
-        return _Champion(model, product, day, learned)
+    def _trained(self, day: date) -> tuple[_Champion, float]:
+        """A model of what is known as the day begins, and the seconds that it took to train."""
+        began, product = perf_counter(), self._at(day)
+        known = self._rows.filter(pl.col(LABEL_KNOWN_AT) <= product.training.split.test_until)
+        found = train(product, self._features, known)
+        main, *bounds = (lightgbm.Booster(model_str=text) for text in (found.model_text, *(found.bounds or ())))
+        model = ScoringModel(main, found.contract, digest="", bounds=(bounds[0], bounds[1]) if bounds else None)
+        seconds = perf_counter() - began
+        return _Champion(model, product, day, part_of(self._rows, product, "train")), seconds
 
     def _at(self, day: date) -> ModelProduct:
         return self._product.with_split(self._moving.at(_midnight(day)))
@@ -238,6 +212,17 @@ class Backtest:
 
     def _days(self, days: Sequence[date]) -> pl.DataFrame:
         return self._rows.filter(pl.col(DAY).is_between(min(days), max(days)))
+
+
+def require_moving_parts(product: ModelProduct) -> MovingParts:
+    """The parts that move with the clock. Raises BacktestError for a product without them."""
+    moving = product.training.split.moving
+    if moving is None:
+        raise BacktestError(
+            f"{product.name} learns from parts between fixed dates, so that a later training would repeat itself.\n"
+            f"Hint: declare `training.split.moving` in products/{product.name}.yaml."
+        )
+    return moving
 
 
 def _midnight(day: date) -> datetime:

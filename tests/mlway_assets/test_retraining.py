@@ -130,7 +130,7 @@ def backtest(platform: Platform, rows: pl.DataFrame) -> Backtest:
     split = product.training.split.model_copy(update={"moving": MovingParts(validate_days=3, test_days=5)})
     retraining = product.retraining.model_copy(update={"every_days": 3})
     product = product.with_split(split).model_copy(update={"retraining": retraining})
-    return Backtest(product, platform.project.model_features(product), rows, timedelta(days=7), lambda *_: None)
+    return Backtest(product, platform.project.model_features(product), rows, timedelta(days=7))
 
 
 def test_a_replay_knows_nothing_before_its_time(built_platform: Platform, labelled: pl.DataFrame) -> None:
@@ -165,7 +165,7 @@ def test_policies_are_compared_with_never_training_again(built_platform: Platfor
 def test_a_product_whose_parts_stand_still_cannot_be_replayed(built_platform: Platform, labelled: pl.DataFrame) -> None:
     product = built_platform.project.products[PRODUCT]
     with pytest.raises(BacktestError, match=r"declare `training\.split\.moving`"):
-        Backtest(product, {}, labelled, timedelta(0), lambda *_: None)
+        Backtest(product, {}, labelled, timedelta(0))
 
 
 def test_the_commands_of_continuous_training_are_there_and_refuse_what_is_not(copied: Copied) -> None:
