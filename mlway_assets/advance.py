@@ -52,7 +52,8 @@ class DayDone:
 def advance(platform: Platform, instance: dg.DagsterInstance, days: int, on_step: OnStep) -> Iterator[DayDone]:
     """Let `days` days pass, and give each as it is over.
 
-    What fails stops its own day only: the champions stay, and the next day is tried. Raises StandingClockError.
+    What fails stops its own day only: the champions stay, and the next day is tried. No sensor trains meanwhile.
+    Raises StandingClockError, TimeIsMovedError.
     """
     clock = platform.clock
     if not isinstance(clock, ReplayedTime):
@@ -60,11 +61,12 @@ def advance(platform: Platform, instance: dg.DagsterInstance, days: int, on_step
             f"The environment {platform.environment.name!r} follows the machine's clock: time passes by itself.\n"
             "Hint: `clock: {kind: replay, at: ...}` is what can be moved on."
         )
-    for _ in range(days):
-        day = clock.now().date()
-        _require_kept(platform, day)
-        clock.move_to(datetime.combine(day + timedelta(days=1), time(0), UTC))
-        yield _day(platform, instance, day, on_step)
+    with clock.moving():
+        for _ in range(days):
+            day = clock.now().date()
+            _require_kept(platform, day)
+            clock.move_to(datetime.combine(day + timedelta(days=1), time(0), UTC))
+            yield _day(platform, instance, day, on_step)
 
 
 def _require_kept(platform: Platform, day: date) -> None:

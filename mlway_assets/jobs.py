@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import dagster as dg
 
+from configs.clock import is_being_moved
 from mlway_assets.resources import Platform
 
 INGEST, TRAIN, PREDICT, MONITOR, DAILY = "ingest", "train", "predict", "monitor", "daily"
@@ -56,6 +57,8 @@ def _daily(platform: Platform, days: dg.DailyPartitionsDefinition) -> dg.Schedul
         default_status=dg.DefaultScheduleStatus.STOPPED,
     )
     def every_morning() -> dg.RunRequest | dg.SkipReason:
+        if is_being_moved(platform.clock):
+            return dg.SkipReason("`mlway advance` lets days pass, and runs their jobs itself.")
         day = (platform.clock.now() - timedelta(days=1)).date().isoformat()
         if not days.has_partition_key(day):
             return dg.SkipReason(f"{day} is not a day that this environment keeps.")
