@@ -54,6 +54,21 @@ class Change(Frozen):
     false_alarm_probability: float = Field(default=0.05, gt=0, lt=1)
 
 
+class QualitySlices(Frozen):
+    """Parts of the rows whose quality is watched apart, each against its own on the days that judged the champion."""
+
+    by: tuple[str, ...] = Field(
+        default=(), description="Fields of the request, each value a slice; left out, those of the gate's slices."
+    )
+    minimum_rows: int = Field(default=300, ge=2, description="Smaller slices of the newest days say nothing.")
+    maximum_worsening: float = Field(
+        default=0.25,
+        ge=0,
+        description="Most by which a slice may be worse, as a share of what it was. The `p_value` of all slices "
+        "together is that of the whole.",
+    )
+
+
 class Quality(Frozen):
     """How good the champion is on late labels, held against the days by which it was judged: slowly, by the mean of
     `window_days`, and at once, by their sudden change.
@@ -78,6 +93,7 @@ class Quality(Frozen):
         description="How unlikely so bad days must be for a champion that is worse by no more than that: Welch's test.",
     )
     change: Change = Change()
+    slices: QualitySlices = QualitySlices()
 
 
 class Monitoring(Frozen):

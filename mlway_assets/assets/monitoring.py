@@ -20,10 +20,11 @@ from mlway_assets.asset_keys import (
     training_set_key,
 )
 from mlway_assets.assets.raw import LAKE_POOL
-from mlway_assets.checks import INPUT_DRIFT, PREDICTION_DRIFT, QUALITY, drift_check, quality_check
+from mlway_assets.checks import INPUT_DRIFT, PREDICTION_DRIFT, QUALITY, drift_check
 from mlway_assets.compute.drift_judgement import DayDrift
 from mlway_assets.drift_monitoring import watch_inputs, watch_predictions
 from mlway_assets.partitions import selected_days
+from mlway_assets.quality_checks import quality_check
 from mlway_assets.quality_monitoring import QualityReport, watch_quality
 from mlway_assets.resources import Platform
 from mlway_assets.retraining import DAYS_PAST

@@ -36,14 +36,20 @@ def drift_plot(bars: Sequence[Bar]) -> "Figure":
     return figure
 
 
-def quality_plot(metric: str, days: Sequence[tuple[date, float]], expected: float) -> "Figure":
-    """The metric of each day, their mean, and the mean that was expected."""
+Point = tuple[date, float, tuple[float, float] | None]
+"""A day, its value, and the value's interval."""
+
+
+def quality_plot(metric: str, days: Sequence[Point], expected: float) -> "Figure":
+    """The metric of each day with its interval, their mean, and the mean that was expected."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 3), layout="constrained")
     axes = figure.subplots()
-    values = [value for _, value in days]
-    axes.plot(np.array([day for day, _ in days], "datetime64[D]"), values, marker="o", label="by day")
+    values = [value for _, value, _ in days]
+    below, above = ([0.0 if ends is None else abs(ends[end] - value) for _, value, ends in days] for end in (0, 1))
+    places = np.array([day for day, _, _ in days], "datetime64[D]")
+    axes.errorbar(places, values, yerr=[below, above], marker="o", capsize=2, label="by day, 95% interval")
     axes.axhline(sum(values) / len(values), color="tab:blue", linestyle="--", label="mean of the days")
     axes.axhline(expected, color="black", linestyle=":", label="mean of the validation days")
     axes.set(ylabel=metric)
