@@ -4,7 +4,6 @@ import dagster as dg
 
 from mlway_assets.compute.contributions import Estimate
 from mlway_assets.compute.monitoring_plots import quality_plot
-from mlway_assets.compute.quality import DayQuality
 from mlway_assets.compute.slice_quality import SliceQuality, suspects
 from mlway_assets.metadata import picture
 from mlway_assets.quality_monitoring import QualityReport
@@ -15,9 +14,9 @@ _MOST_SLICES = 15
 def quality_check(name: str, found: QualityReport) -> dg.AssetCheckResult:
     """Passes unless days are worse than chance allows a champion that is as good as it may be; it stops nothing."""
     measured = [
-        (each.day, each.metrics[found.metric], _interval(found, each))
+        (each.day, each.estimates[found.metric].value, each.estimates[found.metric].interval)
         for each in found.days
-        if found.metric in each.metrics
+        if found.metric in each.estimates
     ]
     comparison = found.verdict.comparison
     pictures = (
@@ -39,27 +38,19 @@ def quality_check(name: str, found: QualityReport) -> dg.AssetCheckResult:
     )
 
 
-def _interval(found: QualityReport, day: DayQuality) -> tuple[float, float] | None:
-    estimate = found.estimates.get(day.day, {}).get(found.metric)
-    return None if estimate is None else estimate.interval
-
-
 def _days(found: QualityReport) -> str:
-    """A row for each day with each metric that has an interval, and the watched one first."""
-    others = dict.fromkeys(name for each in found.days for name in found.estimates.get(each.day, {}))
-    names = list(dict.fromkeys([found.metric, *others]))
+    """A row for each day with each metric, the watched one first."""
+    names = list(dict.fromkeys([found.metric, *(name for each in found.days for name in each.estimates)]))
     rows = [
         f"| {each.day} | {each.rows:,} | {each.labelled:,} | "
-        f"{' | '.join(_cell(each, found.estimates.get(each.day, {}).get(name), name) for name in names)} |"
+        f"{' | '.join(_cell(each.estimates.get(name)) for name in names)} |"
         for each in found.days
     ]
     return "\n".join([f"| day | rows | labelled | {' | '.join(names)} |", "|---" * (3 + len(names)) + "|", *rows])
 
 
-def _cell(day: DayQuality, estimate: Estimate | None, name: str) -> str:
-    if estimate is None:
-        return f"{day.metrics[name]:.4f}" if name in day.metrics else ""
-    return f"{estimate.value:.4f}{_reach(estimate)}"
+def _cell(estimate: Estimate | None) -> str:
+    return "" if estimate is None else f"{estimate.value:.4f}{_reach(estimate)}"
 
 
 def _reach(estimate: Estimate) -> str:

@@ -14,10 +14,10 @@ import polars as pl
 from configs.monitoring import Quality
 from configs.products import ModelProduct
 from mlway_assets.batch_scoring import LAYER as PREDICTIONS
-from mlway_assets.compute.contributions import Estimate, Estimates, estimates_by_day
+from mlway_assets.compute.contributions import Estimate
 from mlway_assets.compute.drift_judgement import with_those_before
 from mlway_assets.compute.measurement import score_columns
-from mlway_assets.compute.population import LABEL, known_labels
+from mlway_assets.compute.population import known_labels
 from mlway_assets.compute.quality import DayQuality, Verdict, judge_days, quality_by_day
 from mlway_assets.compute.slice_quality import SliceExpectation, SliceQuality, slice_expectation
 from mlway_assets.drift_monitoring import LAYER
@@ -61,8 +61,6 @@ class QualityReport:
     days: tuple[DayQuality, ...]
     verdict: Verdict
     limits: Quality
-    estimates: Mapping[date, Estimates]
-    """Of each day with labels: its metrics with their intervals."""
     slices: tuple[SliceQuality, ...]
     """Of the settled days together, those that are most surely worse first."""
     unlabelled: int
@@ -108,7 +106,6 @@ def watch_quality(product: ModelProduct, platform: Platform, days: Sequence[date
         product,
         rows,
         {each.day: each for each in quality_by_day(product, rows)},
-        estimates_by_day(product, rows.drop_nulls(LABEL)),
         _settled_days(product, rows, platform.clock.now()),
     )
     promised, expectation = quality_by_day(product, judged), slice_expectation(product, judged)
@@ -125,7 +122,6 @@ class _Seen:
     product: ModelProduct
     rows: pl.DataFrame
     days: Mapping[date, DayQuality]
-    estimates: Mapping[date, Estimates]
     settled: Collection[date]
 
     def report(self, day: date, promised: Sequence[DayQuality], slices: SliceExpectation) -> QualityReport:
@@ -147,7 +143,6 @@ class _Seen:
                 seed=product.training.seed,
             ),
             limits,
-            self.estimates,
             tuple(slices.held_against(self.rows.filter(in_window))),
             sum(self.days[each].rows - self.days[each].labelled for each in window if each in self.days),
         )
@@ -164,7 +159,7 @@ class _Seen:
                 **_model(champion),
             }
             for each in (self.days[day] for day in days if day in self.days)
-            for cells in _metric_cells(each, self.estimates.get(each.day, {}))
+            for cells in _metric_cells(each)
         ]
         return pl.DataFrame(rows, schema=_COLUMNS)
 
@@ -191,12 +186,9 @@ def _predicted(product: ModelProduct, platform: Platform, days: Sequence[date], 
     return rows.join(labels, on=request, how="left", nulls_equal=True, validate="m:1")
 
 
-def _metric_cells(day: DayQuality, estimates: Estimates) -> list[dict[str, object]]:
-    values = {LABELLED_SHARE: day.labelled / day.rows, **day.metrics}
-    return [
-        *({"metric": name, "value": value} for name, value in values.items() if name not in {"rows", *estimates}),
-        *(_estimate_cells(name, estimate) for name, estimate in estimates.items()),
-    ]
+def _metric_cells(day: DayQuality) -> list[dict[str, object]]:
+    labelled = Estimate(day.labelled / day.rows, None, day.rows)
+    return [_estimate_cells(name, estimate) for name, estimate in {LABELLED_SHARE: labelled, **day.estimates}.items()]
 
 
 def _estimate_cells(name: str, estimate: Estimate) -> dict[str, object]:

@@ -93,9 +93,18 @@ def test_metrics_of_a_day_have_intervals_and_the_share_of_labels_that_are_known(
         row = by_metric[metric]
         assert row["lower"] < row["value"] < row["upper"]
         assert row["upper"] - row["lower"] < 0.3
-    assert by_metric["calibration_error"]["lower"] is None
     labelled = by_metric[LABELLED_SHARE]
     assert labelled["value"] == labelled["labelled"] / labelled["rows"]
+
+
+def test_a_metric_that_is_no_mean_over_rows_is_watched_without_intervals(scored: Platform) -> None:
+    declared = scored.project.products["flight_delay"]
+    quality = declared.monitoring.quality.model_copy(update={"metric": "average_precision"})
+    product = declared.model_copy(update={"monitoring": declared.monitoring.model_copy(update={"quality": quality})})
+    found = watch_quality(product, scored, DAYS)[-1]
+    assert found.verdict.comparison is not None
+    assert [each.estimates["average_precision"].interval for each in found.days] == [None] * len(DAYS)
+    assert "average_precision over 3 days" in str(quality_check(QUALITY, found).description)
 
 
 def test_the_slice_whose_scores_mislead_is_suspected(scored: Platform) -> None:
