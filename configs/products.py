@@ -222,13 +222,19 @@ class ModelProduct(Frozen):
 
     @field_validator("monitoring")
     @classmethod
-    def _quality_is_of_the_task(cls, value: Monitoring, info: ValidationInfo) -> Monitoring:
+    def _is_of_the_task_and_its_inputs(cls, value: Monitoring, info: ValidationInfo) -> Monitoring:
         _require_metric("quality.metric", value.quality.metric, info.data.get("task"))
         known = info.data["population"].request if "population" in info.data else value.quality.slices.by
         if unknown := sorted(set(value.quality.slices.by) - set(known)):
             raise ValueError(
                 f"`quality.slices.by` names {', '.join(unknown)}, which population.request does not have: use some of "
                 f"{', '.join(known)}"
+            )
+        groups = info.data.get("features", value.feature_freshness.maximum_ages)
+        if unknown := sorted(set(value.feature_freshness.maximum_ages) - set(groups)):
+            raise ValueError(
+                f"`feature_freshness.maximum_ages` names {', '.join(unknown)}, which is none of this product's "
+                f"`features`: use some of {', '.join(groups)}"
             )
         return value
 

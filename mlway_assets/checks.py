@@ -18,6 +18,7 @@ from serving.decision_segments import ChainError
 CATALOGUE = "catalogue"
 CHAIN = "chain"
 CONTRACT = "contract"
+FEATURE_FRESHNESS = "feature_freshness"
 INPUT_DRIFT = "input_drift"
 NO_LEAK = "no_leak"
 ONLINE_SKEW = "online_skew"
@@ -25,6 +26,8 @@ PARITY = "parity"
 PREDICTION_DRIFT = "prediction_drift"
 QUALITY = "quality"
 QUARANTINED_SHARE = "quarantined_share"
+SERVICE_HEALTH = "service_health"
+SERVING_SKEW = "serving_skew"
 _MOST_COLUMNS = 15
 
 

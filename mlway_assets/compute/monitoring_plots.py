@@ -11,26 +11,26 @@ if TYPE_CHECKING:
 
 
 class Bar(NamedTuple):
-    """A column's population stability index, and its limit."""
+    """What was measured of a column, and its limit."""
 
     name: str
-    psi: float
+    value: float
     limit: float
 
 
-def drift_plot(bars: Sequence[Bar]) -> "Figure":
+def drift_plot(bars: Sequence[Bar], measure: str = "Population stability index") -> "Figure":
     """The columns from top to bottom, each with its limit as a mark; what is past it is red."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 0.6 + 0.28 * max(len(bars), 1)), layout="constrained")
     axes = figure.subplots()
     places = range(len(bars))
-    colours = ["tab:red" if bar.psi > bar.limit else "tab:blue" for bar in bars]
-    axes.barh(places, [bar.psi for bar in bars], color=colours)
+    colours = ["tab:red" if bar.value > bar.limit else "tab:blue" for bar in bars]
+    axes.barh(places, [bar.value for bar in bars], color=colours)
     axes.scatter([bar.limit for bar in bars], places, marker="|", s=120, color="black", label="limit", zorder=3)
     axes.set_yticks(places, [bar.name for bar in bars])
     axes.invert_yaxis()
-    axes.set(xlabel="Population stability index")
+    axes.set(xlabel=measure)
     axes.legend(loc="lower right")
     axes.grid(alpha=0.3, axis="x")
     return figure
