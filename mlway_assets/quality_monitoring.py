@@ -19,7 +19,7 @@ from mlway_assets.compute.drift_judgement import with_those_before
 from mlway_assets.compute.measurement import score_columns
 from mlway_assets.compute.population import known_labels
 from mlway_assets.compute.quality import DayQuality, Verdict, judge_days, quality_by_day
-from mlway_assets.compute.slice_quality import SliceExpectation, SliceQuality, slice_expectation
+from mlway_assets.compute.slice_quality import Promise, SliceQuality, promise_of
 from mlway_assets.drift_monitoring import LAYER
 from mlway_assets.learned_rows import Learned, learned_by_champion
 from mlway_assets.registry import ModelVersion
@@ -98,8 +98,6 @@ def watch_quality(product: ModelProduct, platform: Platform, days: Sequence[date
     Raises MissingTableError, RelevanceError, and what learned_by_champion does.
     """
     learned, limits = learned_by_champion(product, platform), product.monitoring.quality
-    judged = learned.part(learned.product.training.split.judged)
-    judged = judged.with_columns(score_columns(learned.model.scores(judged)))
     known_days = with_those_before(days, limits.window_days + limits.change.reference_days)
     rows = _predicted(product, platform, known_days, learned)
     seen = _Seen(
@@ -108,8 +106,10 @@ def watch_quality(product: ModelProduct, platform: Platform, days: Sequence[date
         {each.day: each for each in quality_by_day(product, rows)},
         _settled_days(product, rows, platform.clock.now()),
     )
-    promised, expectation = quality_by_day(product, judged), slice_expectation(product, judged)
-    reports = [seen.report(day, promised, expectation) for day in days]
+    # The same for as long as the champion and the product are.
+    key = (product.model_dump_json(), learned.recorded.version, learned.champion.digest)
+    promise = platform.promises.of(key, lambda: promise_of(product, _judged(learned)))
+    reports = [seen.report(day, promise) for day in days]
     platform.lake.replace_days(LAYER, quality_table(product.name), seen.table(days, learned.champion), days)
     platform.lake.replace_days(LAYER, slices_table(product.name), _slice_table(reports, learned.champion), days)
     return reports
@@ -124,7 +124,7 @@ class _Seen:
     days: Mapping[date, DayQuality]
     settled: Collection[date]
 
-    def report(self, day: date, promised: Sequence[DayQuality], slices: SliceExpectation) -> QualityReport:
+    def report(self, day: date, promise: Promise) -> QualityReport:
         """Of the days up to `day`."""
         product, limits = self.product, self.product.monitoring.quality
         metric, known_days = product.watched_metric, limits.window_days + limits.change.reference_days
@@ -136,14 +136,14 @@ class _Seen:
             metric,
             tuple(known[-limits.window_days :]),
             judge_days(
-                _values(promised, metric),
+                _values(promise.days, metric),
                 _values(known, metric),
                 limits,
                 is_lower_better=product.is_watched_metric_lower_better,
                 seed=product.training.seed,
             ),
             limits,
-            tuple(slices.held_against(self.rows.filter(in_window))),
+            tuple(promise.slices.held_against(self.rows.filter(in_window))),
             sum(self.days[each].rows - self.days[each].labelled for each in window if each in self.days),
         )
 
@@ -162,6 +162,12 @@ class _Seen:
             for cells in _metric_cells(each)
         ]
         return pl.DataFrame(rows, schema=_COLUMNS)
+
+
+def _judged(learned: Learned) -> pl.DataFrame:
+    """The rows that judged the champion, with its scores."""
+    rows = learned.part(learned.product.training.split.judged)
+    return rows.with_columns(score_columns(learned.model.scores(rows)))
 
 
 def _settled_days(product: ModelProduct, rows: pl.DataFrame, now: datetime) -> set[date]:

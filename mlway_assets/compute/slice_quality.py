@@ -12,6 +12,7 @@ import polars as pl
 from configs.products import ModelProduct
 from mlway_assets.compute.contributions import DAY, Estimate, Estimates, estimates_by_value
 from mlway_assets.compute.population import LABEL
+from mlway_assets.compute.quality import DayQuality, quality_by_day
 
 _STANDS_OUT = 3.0
 """Standard errors by which a slice must be worse than all rows are to be called the cause."""
@@ -94,6 +95,19 @@ class SliceExpectation:
             excess=_in_errors(worse - usual, watched, before),
             is_past=p_value < least_p_value,
         )
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What a champion has shown on the days that judged it: each day's quality, and that of the slices."""
+
+    days: Sequence[DayQuality]
+    slices: SliceExpectation
+
+
+def promise_of(product: ModelProduct, judged: pl.DataFrame) -> Promise:
+    """What the scored rows of those days promise. Raises RelevanceError."""
+    return Promise(quality_by_day(product, judged), slice_expectation(product, judged))
 
 
 def slice_expectation(product: ModelProduct, judged: pl.DataFrame) -> SliceExpectation:
