@@ -222,8 +222,20 @@ class ModelProduct(Frozen):
 
     @field_validator("monitoring")
     @classmethod
-    def _quality_is_of_the_task(cls, value: Monitoring, info: ValidationInfo) -> Monitoring:
+    def _is_of_the_task_and_its_inputs(cls, value: Monitoring, info: ValidationInfo) -> Monitoring:
         _require_metric("quality.metric", value.quality.metric, info.data.get("task"))
+        known = info.data["population"].request if "population" in info.data else value.quality.slices.by
+        if unknown := sorted(set(value.quality.slices.by) - set(known)):
+            raise ValueError(
+                f"`quality.slices.by` names {', '.join(unknown)}, which population.request does not have: use some of "
+                f"{', '.join(known)}"
+            )
+        groups = info.data.get("features", value.feature_freshness.maximum_ages)
+        if unknown := sorted(set(value.feature_freshness.maximum_ages) - set(groups)):
+            raise ValueError(
+                f"`feature_freshness.maximum_ages` names {', '.join(unknown)}, which is none of this product's "
+                f"`features`: use some of {', '.join(groups)}"
+            )
         return value
 
     @field_validator("baseline")
@@ -268,6 +280,12 @@ class ModelProduct(Frozen):
         """What quality on late labels is watched in; the name under which it is recorded."""
         metric = self.monitoring.quality.metric
         return self.gate.metric_name if metric in (None, self.gate.metric) else str(metric)
+
+    @property
+    def watched_slices(self) -> tuple[str, ...]:
+        """The request's fields by whose values quality on late labels is watched."""
+        gate = self.gate.slices.by if self.gate.slices else ()
+        return self.monitoring.quality.slices.by or tuple(name for name in gate if name in self.population.request)
 
     @property
     def is_watched_metric_lower_better(self) -> bool:

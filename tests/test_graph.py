@@ -7,6 +7,7 @@ import pytest
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 from configs.load import Project, load_project
+from mlway_assets.asset_keys import MONITORED_KEYS
 from mlway_assets.definitions import build_definitions
 from mlway_assets.resources import Platform, open_platform
 
@@ -133,5 +134,6 @@ def test_every_check_blocks_but_those_of_monitoring_and_of_the_catalogue(graph: 
     assert checks[("online_store", "parity")]
     assert checks[("training_set", "no_leak")]
     assert checks[("training_set", "online_skew")]
-    warns = {("registry", "catalogue"), *((name, name) for name in ("input_drift", "prediction_drift", "quality"))}
+    monitored = [key("").path[-1] for key in MONITORED_KEYS]
+    warns = {("registry", "catalogue"), *((name, name) for name in monitored)}
     assert {key for key, blocks in checks.items() if not blocks} == warns

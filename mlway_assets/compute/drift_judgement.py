@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from math import isnan
+from typing import Generic, TypeVar
 
 import polars as pl
 
@@ -111,15 +112,18 @@ class Expectation:
         ]
 
 
-class Expectations:
+Kept = TypeVar("Kept")
+
+
+class Expectations(Generic[Kept]):
     """The newest expectations by what they were made from: making one takes longer than judging a day."""
 
     def __init__(self, most: int = 32) -> None:
         """Keeps so many of them."""
         self._most = most
-        self._kept: dict[Hashable, Expectation] = {}
+        self._kept: dict[Hashable, Kept] = {}
 
-    def of(self, key: Hashable, make: Callable[[], Expectation]) -> Expectation:
+    def of(self, key: Hashable, make: Callable[[], Kept]) -> Kept:
         """The expectation of that key, made if need be."""
         found = self._kept.pop(key, None) or make()
         self._kept[key] = found

@@ -11,12 +11,10 @@ from pydantic import TypeAdapter
 
 from configs.errors import MlwayError
 from mlway_assets.asset_keys import (
+    MONITORED_KEYS,
     candidate_key,
-    input_drift_key,
     online_store_key,
-    prediction_drift_key,
     predictions_key,
-    quality_key,
     registered_version_key,
     training_set_key,
 )
@@ -36,8 +34,8 @@ JOBS = (INGEST, TRAIN, PREDICT, MONITOR)
 _KEYS = {
     TRAIN: (training_set_key, candidate_key, registered_version_key),
     PREDICT: (predictions_key,),
-    MONITOR: (input_drift_key, prediction_drift_key, quality_key),
-    DAILY: (predictions_key, input_drift_key, prediction_drift_key, quality_key),
+    MONITOR: MONITORED_KEYS,
+    DAILY: (predictions_key, *MONITORED_KEYS),
 }
 """Of a product, by the job that makes them."""
 _SHARED_GROUPS = ("raw", "curated", "features")
