@@ -5,6 +5,7 @@ column.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date, timedelta
 
 import polars as pl
@@ -49,8 +50,18 @@ def prediction_drift_table(product: str) -> str:
     return f"{product}_prediction_drift"
 
 
-def watch_inputs(product: ModelProduct, platform: Platform, days: Sequence[date]) -> list[DayDrift]:
-    """The drift of the champion's features on each of these days, which replaces what was known of them.
+@dataclass(frozen=True)
+class Inputs:
+    """The champion's features of its training part, those of some days' windows, and each day's drift."""
+
+    champion: ModelVersion
+    expected: pl.DataFrame
+    rows: pl.DataFrame
+    found: Sequence[DayDrift]
+
+
+def judge_inputs(product: ModelProduct, platform: Platform, days: Sequence[date]) -> Inputs:
+    """Hold these days against the champion, and keep nothing.
 
     Raises MissingFeaturesError, MissingTableError, and what learned_by_champion does.
     """
@@ -61,9 +72,18 @@ def watch_inputs(product: ModelProduct, platform: Platform, days: Sequence[date]
         raise MissingFeaturesError(missing)
     expected = learned.part("train").select(DAY, *features)
     found = Expectation(expected, limits, longest_window(product, platform.project)).held_against(rows, days)
-    table = _table(found, learned.champion)
+    return Inputs(learned.champion, expected, rows, found)
+
+
+def watch_inputs(product: ModelProduct, platform: Platform, days: Sequence[date]) -> Sequence[DayDrift]:
+    """The drift of the champion's features on each of these days, which replaces what was known of them.
+
+    Raises what judge_inputs does.
+    """
+    inputs = judge_inputs(product, platform, days)
+    table = _table(inputs.found, inputs.champion)
     platform.lake.replace_days(LAYER, input_drift_table(product.name), table, days)
-    return found
+    return inputs.found
 
 
 def watch_predictions(product: ModelProduct, platform: Platform, days: Sequence[date]) -> list[DayDrift]:

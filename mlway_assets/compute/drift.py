@@ -60,7 +60,7 @@ class Reference:
 
     def __init__(self, rows: pl.DataFrame) -> None:
         """Texts and categories are compared value by value; numbers, and conditions as 0 and 1, by quantiles."""
-        rows = _plain(rows)
+        rows = texts_and_numbers(rows)
         self._rows = len(rows)
         self._edges: dict[str, Shares] = {}
         self._levels: dict[str, pl.Series] = {}
@@ -85,7 +85,7 @@ class Reference:
             self._text(values.name, _level_counts(values, self._levels[values.name]), len(rows))
             if values.name in self._levels
             else self._number(values.name, _cell_counts(_ordered(values), self._edges[values.name]), len(rows))
-            for values in _plain(rows.select(self.columns))
+            for values in texts_and_numbers(rows.select(self.columns))
         ]
 
     def _number(self, name: str, seen: Counts, rows: int) -> ColumnDrift:
@@ -155,7 +155,7 @@ def _shares(counts: NDArray[Any]) -> Shares:
     return counts / total if total else np.full(len(counts), np.nan)
 
 
-def _plain(rows: pl.DataFrame) -> pl.DataFrame:
+def texts_and_numbers(rows: pl.DataFrame) -> pl.DataFrame:
     """Texts as text, everything else as numbers; what is no number is missing."""
     texts = pl.selectors.string() | pl.selectors.by_dtype(pl.Categorical, pl.Enum)
     return rows.with_columns(texts.cast(pl.String), (~texts).cast(pl.Float64).fill_nan(None))
