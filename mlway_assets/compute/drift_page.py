@@ -35,34 +35,40 @@ class DriftPage:
 
 def draw_drift(title: str, told: str, expected: pl.DataFrame, seen: pl.DataFrame, judged: DayDrift) -> DriftPage:
     """The columns of `judged`, the furthest first, in a page that needs no network. Both frames must have rows."""
-    # Set before Evidently is loaded: nothing that its parts may count is sent.
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-    from evidently import Report
-    from evidently.presets import DataDriftPreset
-
     names = [finding.drift.name for finding in judged.findings]
     drawn = [name for name in names if expected[name].count() and seen[name].count()]
     not_drawn = tuple(name for name in names if name not in drawn)
-    _register(judged)
-    preset = DataDriftPreset(
-        columns=drawn,
-        method=_METHOD,
-        drift_share=(judged.most_drifted + 1) / len(drawn),
-        per_column_threshold={finding.drift.name: finding.psi_limit for finding in judged.findings},
-    )
-    before, now = _drawable(expected.select(drawn), seen.select(drawn))
     with warnings.catch_warnings():
-        # Its correlations divide by the deviation of columns that do not vary.
+        # Of what it loads, and where it divides by the deviation of a column that does not vary.
+        warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", RuntimeWarning)
-        report = Report([preset], include_tests=False).run(_dataset(now), _dataset(before))
+        page = _evidently(*_drawable(expected.select(drawn), seen.select(drawn)), judged)
     empty = f" Without values to draw: {', '.join(not_drawn)}." if not_drawn else ""
-    return DriftPage(_with_heading(report.get_html_str(as_iframe=False), title, f"{told}{empty}"), not_drawn)
+    return DriftPage(_with_heading(page, title, f"{told}{empty}"), not_drawn)
 
 
 def sample(rows: pl.DataFrame, most_rows: int) -> pl.DataFrame:
     """At most so many rows, in their order: of the same rows always the same."""
     places = pl.int_range(len(rows), eager=True).sample(min(most_rows, len(rows)), seed=_SEED)
     return rows[places.sort()]
+
+
+def _evidently(expected: pl.DataFrame, seen: pl.DataFrame, judged: DayDrift) -> str:
+    # Set before it is loaded: nothing that its parts may count is sent.
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    from evidently import Report
+    from evidently.presets import DataDriftPreset
+
+    _register(judged)
+    preset = DataDriftPreset(
+        columns=expected.columns,
+        method=_METHOD,
+        drift_share=(judged.most_drifted + 1) / len(expected.columns),
+        per_column_threshold={finding.drift.name: finding.psi_limit for finding in judged.findings},
+    )
+    report = Report([preset], include_tests=False).run(_dataset(seen), _dataset(expected))
+    page: str = report.get_html_str(as_iframe=False)
+    return page
 
 
 def _register(judged: DayDrift) -> None:
