@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+import polars as pl
+
 from configs.environments import Environment
 from configs.errors import MlwayError
 from configs.products import ModelProduct
@@ -42,8 +44,9 @@ def write_input_drift_pages(product: ModelProduct, platform: Platform, days: Seq
     Raises NothingToDrawError, and what judge_inputs does.
     """
     inputs = judge_inputs(product, platform, days)
+    learned = inputs.expected()
     for judged in inputs.found:
-        page = _draw(product, inputs, judged)
+        page = _draw(product, inputs, learned, judged)
         path = input_drift_page(product.name, platform.environment, judged.day)
         path.parent.mkdir(parents=True, exist_ok=True)
         # Whoever follows the link sees a whole page, the former or this one.
@@ -53,19 +56,19 @@ def write_input_drift_pages(product: ModelProduct, platform: Platform, days: Seq
         yield WrittenPage(judged.day, path, page.not_drawn)
 
 
-def _draw(product: ModelProduct, inputs: Inputs, judged: DayDrift) -> DriftPage:
-    limits = product.monitoring.input_drift
+def _draw(product: ModelProduct, inputs: Inputs, learned: pl.DataFrame, judged: DayDrift) -> DriftPage:
+    limits, version = product.monitoring.input_drift, inputs.learned.champion.version
     rows = window(inputs.rows, judged.day, limits.window_days)
-    expected, seen = sample(inputs.expected, limits.report_rows), sample(rows, limits.report_rows)
+    expected, seen = sample(learned, limits.report_rows), sample(rows, limits.report_rows)
     if not any(expected[each.drift.name].count() and seen[each.drift.name].count() for each in judged.findings):
         raise NothingToDrawError(
             f"Of {product.name} there is nothing to draw for the window up to {judged.day}: no column has values both "
-            f"in its {len(rows):,} rows and in the {len(inputs.expected):,} that version {inputs.champion.version} "
+            f"in its {len(rows):,} rows and in the {len(learned):,} that version {version} "
             "learned from.\nHint: run `mlway materialize ingest` for the days of the window."
         )
     shown = (
-        f"Pictures show {len(seen):,} of {len(rows):,} rows beside {len(expected):,} of the {len(inputs.expected):,} "
-        f"that version {inputs.champion.version} learned from; what has drifted is judged from all of them."
+        f"Pictures show {len(seen):,} of {len(rows):,} rows beside {len(expected):,} of the {len(learned):,} "
+        f"that version {version} learned from; what has drifted is judged from all of them."
     )
     title = f"Input drift of {product.name}, {limits.window_days} days up to {judged.day}"
     return draw_drift(title, f"{drift_told(judged)} {shown}", expected, seen, judged)
