@@ -37,6 +37,9 @@ class InputDrift(Drift):
     maximum_drifted_share: float = Field(
         default=0.25, ge=0, le=1, description="Most of the features that may have drifted: some always do."
     )
+    report_rows: int = Field(
+        default=5_000, ge=100, le=100_000, description="Most rows of either side that the pictures of a report show."
+    )
 
 
 class Change(Frozen):

@@ -58,6 +58,11 @@ def input_drift_key(product: str) -> AssetKey:
     return AssetKey(["monitoring", product, "input_drift"])
 
 
+def input_drift_report_key(product: str) -> AssetKey:
+    """Pages of pictures of the same."""
+    return AssetKey(["reports", product, "input_drift"])
+
+
 def prediction_drift_key(product: str) -> AssetKey:
     """How far each day's scores have moved from those that were learned from."""
     return AssetKey(["monitoring", product, "prediction_drift"])

@@ -145,7 +145,7 @@ def drift_check(name: str, found: DayDrift) -> dg.AssetCheckResult:
         check_name=name,
         passed=found.is_within_limits,
         severity=dg.AssetCheckSeverity.WARN,
-        description=_told(found),
+        description=drift_told(found),
         metadata={
             "drifted": dg.MetadataValue.json([each.drift.name for each in found.drifted]),
             "columns": dg.MetadataValue.md(table),
@@ -154,7 +154,8 @@ def drift_check(name: str, found: DayDrift) -> dg.AssetCheckResult:
     )
 
 
-def _told(found: DayDrift) -> str:
+def drift_told(found: DayDrift) -> str:
+    """What was found of a day, in a sentence or a few."""
     days = f"{found.days} days up to {found.day}"
     if not found.is_told:
         needed = f"at least {found.minimum_rows:,} of {found.least_days} days must be there"

@@ -12,6 +12,7 @@ from mlway_assets.definitions import build_definitions
 from mlway_assets.resources import Platform, open_platform
 
 PROJECT = load_project()
+GROUPS = ["raw", "curated", "features", "models", "predictions", "monitoring", "reports"]
 SNAPSHOT = Path(__file__).parent / "graph_keys.txt"
 
 
@@ -30,7 +31,7 @@ def test_every_asset_has_an_owner_a_description_a_group_and_kinds(graph: AssetGr
         node = graph.get(key)
         assert node.owners, key
         assert node.description, key
-        assert node.group_name in {"raw", "curated", "features", "models", "predictions", "monitoring"}, key
+        assert node.group_name in set(GROUPS), key
         assert node.kinds, key
 
 
@@ -40,11 +41,10 @@ def test_the_graph_has_the_keys_of_its_snapshot(graph: AssetGraph) -> None:
 
 
 def test_groups_flow_one_way(graph: AssetGraph) -> None:
-    order = ["raw", "curated", "features", "models", "predictions", "monitoring"]
     for key in graph.get_all_asset_keys():
         node = graph.get(key)
         for parent in node.parent_keys:
-            assert order.index(graph.get(parent).group_name) <= order.index(node.group_name), (parent, key)
+            assert GROUPS.index(graph.get(parent).group_name) <= GROUPS.index(node.group_name), (parent, key)
 
 
 def deps_of(graph: AssetGraph, key: dg.AssetKey, column: str) -> set[tuple[dg.AssetKey, str]]:
