@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from mlway_assets.compute.contributions import Estimate
+from mlway_assets.compute.estimates import Estimate
 from mlway_assets.compute.monitoring_plots import quality_plot
 from mlway_assets.compute.slice_quality import SliceQuality, suspects
 from mlway_assets.metadata import picture

@@ -14,7 +14,7 @@ import polars as pl
 from configs.monitoring import Quality
 from configs.products import ModelProduct
 from mlway_assets.batch_scoring import LAYER as PREDICTIONS
-from mlway_assets.compute.contributions import Estimate
+from mlway_assets.compute.estimates import Estimate
 from mlway_assets.compute.drift_judgement import with_those_before
 from mlway_assets.compute.measurement import score_columns
 from mlway_assets.compute.population import known_labels

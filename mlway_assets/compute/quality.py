@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from configs.monitoring import Quality
 from configs.products import ModelProduct
 from mlway_assets.compute.change import SuddenChange, sudden_change
-from mlway_assets.compute.contributions import DAY, Estimate, Estimates, estimates_by_day
+from mlway_assets.compute.estimates import DAY, Estimate, Estimates, estimates_by_day
 from mlway_assets.compute.measurement import scored_rows, told_metrics
 from mlway_assets.compute.population import LABEL
 

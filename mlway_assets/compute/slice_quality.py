@@ -1,6 +1,6 @@
 """How good scores have been for parts of the rows, beside what they were for the same parts, and which is to blame.
 
-What a metric's error is: contributions.py. The gate's slices, of one candidate: slices.py.
+What a metric's error is: estimates.py. The gate's slices, of one candidate: slices.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from configs.products import ModelProduct
-from mlway_assets.compute.contributions import DAY, Estimate, Estimates, estimates_by_value
+from mlway_assets.compute.estimates import DAY, Estimate, Estimates, estimates_by_value
 from mlway_assets.compute.population import LABEL
 from mlway_assets.compute.quality import DayQuality, quality_by_day
 

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from configs.load import load_project
-from mlway_assets.compute.contributions import estimates_by_day, estimates_by_value
+from mlway_assets.compute.estimates import estimates_by_day, estimates_by_value
 from mlway_assets.compute.measurement import scored_rows, told_metrics
 
 PRODUCTS = load_project().products
