@@ -13,6 +13,7 @@ from mlway_assets.compute.judgement import Incumbent, incumbent, judged_by
 from mlway_assets.compute.plots import candidate_plots
 from mlway_assets.compute.population import in_order, part_of
 from mlway_assets.compute.training import Candidate, train
+from mlway_assets.explanation import Explanation, explain_candidate
 from mlway_assets.registry import TRAINING_SET_TAG, ModelVersion, git_commit
 from mlway_assets.resources import Platform
 from mlway_assets.training_sets import LAYER, newest_training_set, recorded_split
@@ -34,14 +35,15 @@ class GateError(MlwayError):
 
 @dataclass(frozen=True)
 class LoggedCandidate:
-    """A candidate and the MLflow run that holds it."""
+    """A candidate, the MLflow run that holds it, and what its scores are made of."""
 
     candidate: Candidate
     run_id: str
+    explanation: Explanation
 
 
 def train_candidate(product: ModelProduct, platform: Platform) -> LoggedCandidate:
-    """Train on the newest training set and log the candidate with its hash and the versions of all data read.
+    """Train on the newest training set, log the candidate with its hash and the versions of all data read, explain it.
 
     Raises TrainingSetError.
     """
@@ -66,7 +68,8 @@ def train_candidate(product: ModelProduct, platform: Platform) -> LoggedCandidat
     }
     example = feature_matrix(frame.head(EXAMPLE_ROWS), candidate.contract)
     run_id = platform.registry.log_candidate(candidate, parameters, tags, candidate_plots(candidate), example)
-    return LoggedCandidate(candidate, run_id)
+    judged = part_of(frame, product, product.training.split.judged)
+    return LoggedCandidate(candidate, run_id, explain_candidate(product, platform.registry, run_id, judged))
 
 
 def judge(product: ModelProduct, platform: Platform, run_id: str) -> list[GateRule]:

@@ -171,6 +171,28 @@ class Registry:
             )
         )
 
+    def add_files(self, run_id: str, files: Mapping[str, bytes]) -> None:
+        """Keep files, by their paths, with a run; a file that is there already is replaced."""
+        with tempfile.TemporaryDirectory() as folder:
+            for path, content in files.items():
+                target = Path(folder) / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(content)
+            self.client.log_artifacts(run_id, folder)
+
+    def read_file(self, run_id: str, path: str) -> bytes | None:
+        """A file of a run; None where it has none of that path."""
+        folder = path.rpartition("/")[0]
+        if path not in {item.path for item in self.client.list_artifacts(run_id, folder or None)}:
+            return None
+        with tempfile.TemporaryDirectory() as target:
+            return Path(self.client.download_artifacts(run_id, path, target)).read_bytes()
+
+    def add_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
+        """Record more of a run that has ended."""
+        for name, value in metrics.items():
+            self.client.log_metric(run_id, name, value)
+
     def _experiment(self, product: str) -> str:
         found = self.client.get_experiment_by_name(product)
         if found is not None:

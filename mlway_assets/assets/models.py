@@ -25,6 +25,7 @@ from mlway_assets.compute.gate import Subject, subjects
 from mlway_assets.compute.plots import candidate_plots
 from mlway_assets.compute.population import LABEL, LABEL_KNOWN_AT, query_columns
 from mlway_assets.declared_tables import curated_tables
+from mlway_assets.explanation import PLOT
 from mlway_assets.expressions import row_type
 from mlway_assets.metadata import column_metadata, key_lineage, picture, table_metadata
 from mlway_assets.models import LoggedCandidate, judge, register_candidate, train_candidate
@@ -145,12 +146,13 @@ def _registered_version(product: ModelProduct) -> dg.AssetsDefinition:
 
 
 def _candidate_result(logged: LoggedCandidate) -> dg.MaterializeResult:
-    figures = candidate_plots(logged.candidate)
+    figures = candidate_plots(logged.candidate) | {PLOT: logged.explanation.figure}
+    metrics = logged.candidate.metrics | logged.explanation.summary.metrics
     return dg.MaterializeResult(
         metadata={
             RUN_ID: dg.MetadataValue.text(logged.run_id),
             "rounds": dg.MetadataValue.int(logged.candidate.rounds),
-            **{name: dg.MetadataValue.float(value) for name, value in logged.candidate.metrics.items()},
+            **{name: dg.MetadataValue.float(value) for name, value in metrics.items()},
             **{name: picture(figure) for name, figure in figures.items()},
         }
     )
