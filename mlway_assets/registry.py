@@ -6,7 +6,7 @@ A version's files are copied to `MODEL_STORE/PRODUCT/VERSION/`, from which endpo
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +38,17 @@ class MissingChampionError(MlwayError):
 
     def __init__(self, product: str) -> None:
         super().__init__(f"{product!r} has no champion yet.\nHint: run `mlway materialize train`.")
+
+
+class UnknownVersionError(MlwayError):
+    """A product has no registered version of that number."""
+
+    def __init__(self, product: str, number: int, known: Sequence[int]) -> None:
+        listed = ", ".join(str(version) for version in known) or "none"
+        super().__init__(
+            f"{product!r} has no registered version {number}. Known: {listed}.\n"
+            "Hint: `mlway materialize train` registers a candidate that passes the gate."
+        )
 
 
 @dataclass(frozen=True)
@@ -147,6 +158,23 @@ class Registry:
             raise
         return self._describe(found)
 
+    def versions(self, product: str) -> list[ModelVersion]:
+        """Every registered version, oldest first."""
+        found = self.client.search_model_versions(f"name='{product}'")
+        return sorted((self._describe(each) for each in found), key=lambda version: version.version)
+
+    def require_version(self, product: str, number: int | None) -> ModelVersion:
+        """A version by its number, or the champion. Raises UnknownVersionError, MissingChampionError."""
+        if number is None and self.exists():
+            return self.require_champion(product)
+        if number is None:
+            raise MissingChampionError(product)
+        versions = self.versions(product) if self.exists() else []
+        for version in versions:
+            if version.version == number:
+                return version
+        raise UnknownVersionError(product, number, [version.version for version in versions])
+
     def require_champion(self, product: str) -> ModelVersion:
         """The version that answers. Raises MissingChampionError."""
         champion = self.champion(product)
@@ -170,28 +198,6 @@ class Registry:
                 run_id=run_id, artifact_path=SCORING_FOLDER, tracking_uri=self.environment.experiments.tracking_uri
             )
         )
-
-    def add_files(self, run_id: str, files: Mapping[str, bytes]) -> None:
-        """Keep files, by their paths, with a run; a file that is there already is replaced."""
-        with tempfile.TemporaryDirectory() as folder:
-            for path, content in files.items():
-                target = Path(folder) / path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(content)
-            self.client.log_artifacts(run_id, folder)
-
-    def read_file(self, run_id: str, path: str) -> bytes | None:
-        """A file of a run; None where it has none of that path."""
-        folder = path.rpartition("/")[0]
-        if path not in {item.path for item in self.client.list_artifacts(run_id, folder or None)}:
-            return None
-        with tempfile.TemporaryDirectory() as target:
-            return Path(self.client.download_artifacts(run_id, path, target)).read_bytes()
-
-    def add_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
-        """Record more of a run that has ended."""
-        for name, value in metrics.items():
-            self.client.log_metric(run_id, name, value)
 
     def _experiment(self, product: str) -> str:
         found = self.client.get_experiment_by_name(product)

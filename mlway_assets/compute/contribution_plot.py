@@ -9,12 +9,15 @@ from mlway_assets.compute.evaluation import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
 MOST_FEATURES = 20
-_BINS = 60
-_COLOURS = "coolwarm"
-_NO_ORDER = "0.6"
+_BINS = 90
+_SHOWN_SHARE = 0.9997
+"""A few rows far out would leave no room for all others: they are drawn at the edge."""
+_COLOURS = ("#1e76d2", "#8b45a8", "#e8173f")
+_NO_ORDER = "0.65"
 """Grey: a text, whose values have no order, or a missing value."""
 
 
@@ -23,31 +26,35 @@ def contribution_plot(found: Contributions) -> "Figure":
     from matplotlib.figure import Figure
 
     shown = list(found.importance.items())[:MOST_FEATURES]
-    figure = Figure(figsize=(7.5, 1.4 + 0.3 * len(shown)), layout="constrained")
+    figure = Figure(figsize=(9, 1.2 + 0.29 * len(shown)), layout="constrained")
     axes = figure.subplots()
+    edges = np.quantile(found.added, [1 - _SHOWN_SHARE, _SHOWN_SHARE])
     places = {name: place for place, name in enumerate(found.features)}
     for line, (name, _) in enumerate(shown):
         column = places[name]
-        _draw(axes, line, found.added[:, column], found.values[:, column], is_text=found.features[name] == "string")
-    axes.axvline(0, color="black", linewidth=0.8, zorder=0)
+        added = np.clip(found.added[:, column], *edges)
+        _draw(axes, line, added, found.values[:, column], edges, is_text=found.features[name] == "string")
+    axes.axvline(0, color="0.3", linewidth=0.8, zorder=0)
     axes.set_yticks(range(len(shown)), [f"{name}  {mean:.3g}" for name, mean in shown], fontsize=8)
     axes.set_ylim(len(shown) - 0.4, -0.6)
-    axes.set_xlabel("Contribution to the raw score; beside each name its mean size")
-    axes.grid(alpha=0.3, axis="y")
+    axes.set_xlabel("Contribution to the raw score (what is further out, at the edge); beside each name its mean size")
+    axes.grid(alpha=0.25, axis="y")
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
     _key(figure, axes)
     return figure
 
 
-def _draw(axes: "Axes", line: int, added: Array, values: Array, *, is_text: bool) -> None:
-    heights = line + _spread(added)
+def _draw(axes: "Axes", line: int, added: Array, values: Array, edges: Array, *, is_text: bool) -> None:
+    heights = line + _spread(added, edges)
     has_order = np.isfinite(values) & (not is_text)
-    axes.scatter(added[~has_order], heights[~has_order], s=5, color=_NO_ORDER, linewidths=0, rasterized=True)
+    axes.scatter(added[~has_order], heights[~has_order], s=7, color=_NO_ORDER, linewidths=0, rasterized=True)
     axes.scatter(
         added[has_order],
         heights[has_order],
-        s=5,
+        s=7,
         c=_ranks(values[has_order]),
-        cmap=_COLOURS,
+        cmap=_colours(),
         vmin=0,
         vmax=1,
         linewidths=0,
@@ -55,9 +62,9 @@ def _draw(axes: "Axes", line: int, added: Array, values: Array, *, is_text: bool
     )
 
 
-def _spread(added: Array) -> Array:
+def _spread(added: Array, edges: Array) -> Array:
     """How far each dot stands from its line: dots that would lie on each other are laid out above and below it."""
-    low, high = float(added.min()), float(added.max())
+    low, high = edges
     bins = np.zeros(len(added), np.int64)
     if high > low:
         bins = np.minimum(((added - low) / (high - low) * _BINS).astype(np.int64), _BINS - 1)
@@ -83,7 +90,13 @@ def _key(figure: "Figure", axes: "Axes") -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    bar = figure.colorbar(ScalarMappable(Normalize(0, 1), _COLOURS), ax=axes, aspect=40, pad=0.02)
+    bar = figure.colorbar(ScalarMappable(Normalize(0, 1), _colours()), ax=axes, aspect=60, pad=0.01)
     bar.set_ticks([0, 1], labels=["low", "high"])
     bar.set_label("Value of the feature (grey: a text, or missing)")
     bar.outline.set_visible(False)
+
+
+def _colours() -> "Colormap":
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("low_to_high", _COLOURS)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from configs.products import ModelProduct
 from mlway_assets.compute.evaluation import Array
 from serving.scoring import ScoringModel, feature_matrix
 
@@ -60,6 +61,11 @@ def contributions_of(model: ScoringModel, rows: pl.DataFrame) -> Contributions:
     found = model.contributions(matrix, threads=0)
     bias = float(found[0, -1]) if len(found) else 0.0
     return Contributions(model.contract.features, matrix, found[:, :-1], bias)
+
+
+def importance_of(product: ModelProduct, rows: pl.DataFrame, model: ScoringModel) -> dict[str, float]:
+    """The importance of each feature on the product's sample of these rows. Raises MissingFeaturesError."""
+    return contributions_of(model, sampled(rows, product.training.seed)).importance
 
 
 def importance_shift(first: Mapping[str, float], second: Mapping[str, float]) -> ImportanceShift:

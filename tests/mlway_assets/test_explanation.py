@@ -13,6 +13,7 @@ from mlway_assets.compute.contributions import contributions_of, importance_shif
 from mlway_assets.compute.population import part_of
 from mlway_assets.explanation import SUMMARY_FILE, TABLE_FILE, read_summary
 from mlway_assets.resources import Platform
+from mlway_assets.run_files import read_file
 from mlway_assets.training_sets import LAYER
 from serving.scoring import ScoringModel, load_model
 
@@ -78,11 +79,11 @@ def test_the_run_keeps_the_summary_the_table_and_the_picture(built_platform: Pla
     assert sum(each.share for each in summary.features) == pytest.approx(1)
     assert [each.mean_absolute for each in summary.features] == sorted(again.importance.values(), reverse=True)
     assert (summary.champion, summary.metrics) == (None, {}), "there was no champion yet"
-    table = pl.read_csv(io.BytesIO(registry.read_file(found.run_id, TABLE_FILE) or b""))
+    table = pl.read_csv(io.BytesIO(read_file(registry, found.run_id, TABLE_FILE) or b""))
     assert table["feature"].to_list() == list(again.importance)
-    assert imread(io.BytesIO(registry.read_file(found.run_id, "plots/contributions.png") or b"")).shape[2] == 4
-    assert json.loads(registry.read_file(found.run_id, SUMMARY_FILE) or b"")["rows"] == 1_000
-    assert registry.read_file(found.run_id, "explanation/none.json") is None
+    assert imread(io.BytesIO(read_file(registry, found.run_id, "plots/contributions.png") or b"")).shape[2] == 4
+    assert json.loads(read_file(registry, found.run_id, SUMMARY_FILE) or b"")["rows"] == 1_000
+    assert read_file(registry, found.run_id, "explanation/none.json") is None
 
 
 def test_the_same_model_trained_again_has_moved_nothing_from_the_champion(trained_again: Platform) -> None:
