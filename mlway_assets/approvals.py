@@ -1,18 +1,33 @@
 """Who made which version champion: kept as tags of the version, since an alias says neither who moved it nor when."""
 
+from configs.errors import MlwayError
 from mlway_assets.compute.card import Approval
 from mlway_assets.registry import ModelVersion, Registry
 
 _TAG = "mlway.approval."
 MOST_NOTE = 1_000
+"""Letters of a note: it is kept in a tag."""
 UNRECORDED = Approval(at=None, by=None, note="The alias was moved in the registry; by whom and when is not recorded.")
+
+
+class LongNoteError(MlwayError):
+    """An approval's note is too long to be kept."""
+
+    def __init__(self, letters: int) -> None:
+        super().__init__(
+            f"The note has {letters} letters; at most {MOST_NOTE} are kept, and nothing was approved.\n"
+            "Hint: write it where it belongs, and give its address."
+        )
 
 
 def approve(registry: Registry, version: ModelVersion, approval: Approval) -> None:
     """Record the approval, then make the version champion.
 
     In this order, so that no champion is without one: an approval without effect can be given again.
+    Raises LongNoteError.
     """
+    if len(approval.note or "") > MOST_NOTE:
+        raise LongNoteError(len(approval.note or ""))
     number = len(_recorded(registry, version.product).get(version.version, ()))
     tag = f"{_TAG}{number + 1:04d}"
     registry.client.set_model_version_tag(version.product, str(version.version), tag, approval.model_dump_json())

@@ -176,6 +176,7 @@ def test_the_command_writes_the_page_and_prints_the_card(
         (["card", PRODUCT, "7"], "no registered version 7. Known: 1."),
         (["card", "nothing"], "Known: arrival_delay, flight_delay, flight_ranking"),
         (["promote", PRODUCT, "7"], "no registered version 7. Known: 1."),
+        (["promote", PRODUCT, "1", "--note", "x" * 1_001], "1001 letters; at most 1000 are kept"),
     ):
         refused = runner.invoke(app, arguments, env=variables)
         assert refused.exit_code == 1
