@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from configs.cards import Card
 from configs.gates import PromotionGate
 from configs.monitoring import Monitoring
 from configs.retraining import Retraining
@@ -175,6 +176,7 @@ class ModelProduct(Frozen):
     retraining: Retraining = Retraining()
     baseline: Baseline
     endpoint: Endpoint = Endpoint()
+    card: Card = Card()
 
     @field_validator("name")
     @classmethod
@@ -291,6 +293,12 @@ class ModelProduct(Frozen):
     def is_watched_metric_lower_better(self) -> bool:
         """Whether less of it is better."""
         return (self.monitoring.quality.metric or self.gate.metric) in LOWER_IS_BETTER
+
+    @property
+    def card_slices(self) -> tuple[str, ...]:
+        """What the model card shows metrics by: what is declared for it, else what the gate looks at."""
+        asked = (self.gate.slices, self.gate.fairness)
+        return self.card.slices or tuple(dict.fromkeys(name for each in asked if each is not None for name in each.by))
 
     @property
     def route(self) -> str:

@@ -23,8 +23,10 @@ from configs.load import load_environment
 from mlway_assets.access_commands import key
 from mlway_assets.advance_commands import advance
 from mlway_assets.backtest_commands import backtest
+from mlway_assets.card_commands import card, promote
 from mlway_assets.catalogue_commands import features, rebuild_training_set, training_sets
 from mlway_assets.decision_commands import explain_decision, verify_log
+from mlway_assets.evidence_commands import evidence
 from mlway_assets.retrain_commands import retrain
 from mlway_assets.serve_commands import node, serve_config
 from mlway_assets.terminal import EnvironmentOption, choose_running, console, errors
@@ -146,7 +148,7 @@ def materialize(
 
 _COMMANDS = (
     *(advance, backtest, retrain, features, training_sets, rebuild_training_set),
-    *(verify_log, explain_decision, serve_config, node),
+    *(card, evidence, promote, verify_log, explain_decision, serve_config, node),
 )
 for _command in _COMMANDS:
     app.command()(_command)

@@ -6,7 +6,7 @@ A version's files are copied to `MODEL_STORE/PRODUCT/VERSION/`, from which endpo
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +38,17 @@ class MissingChampionError(MlwayError):
 
     def __init__(self, product: str) -> None:
         super().__init__(f"{product!r} has no champion yet.\nHint: run `mlway materialize train`.")
+
+
+class UnknownVersionError(MlwayError):
+    """A product has no registered version of that number."""
+
+    def __init__(self, product: str, number: int, known: Sequence[int]) -> None:
+        listed = ", ".join(str(version) for version in known) or "none"
+        super().__init__(
+            f"{product!r} has no registered version {number}. Known: {listed}.\n"
+            "Hint: `mlway materialize train` registers a candidate that passes the gate."
+        )
 
 
 @dataclass(frozen=True)
@@ -146,6 +157,23 @@ class Registry:
                 return None
             raise
         return self._describe(found)
+
+    def versions(self, product: str) -> list[ModelVersion]:
+        """Every registered version, oldest first."""
+        found = self.client.search_model_versions(f"name='{product}'")
+        return sorted((self._describe(each) for each in found), key=lambda version: version.version)
+
+    def require_version(self, product: str, number: int | None) -> ModelVersion:
+        """A version by its number, or the champion. Raises UnknownVersionError, MissingChampionError."""
+        if number is None and self.exists():
+            return self.require_champion(product)
+        if number is None:
+            raise MissingChampionError(product)
+        versions = self.versions(product) if self.exists() else []
+        for version in versions:
+            if version.version == number:
+                return version
+        raise UnknownVersionError(product, number, [version.version for version in versions])
 
     def require_champion(self, product: str) -> ModelVersion:
         """The version that answers. Raises MissingChampionError."""

@@ -34,7 +34,9 @@ def test_the_run_in_mlflow_says_what_made_the_model(built_platform: Platform) ->
         run.data.metrics
     )
     plots = {item.path for item in built_platform.registry.client.list_artifacts(champion.run_id, "plots")}
-    assert plots == {f"plots/{name}.png" for name in ("roc", "precision_recall", "calibration", "importance")}
+    assert plots == {
+        f"plots/{name}.png" for name in ("roc", "precision_recall", "calibration", "importance", "contributions")
+    }
 
 
 def test_the_first_version_that_passes_is_champion_and_challenger(built_platform: Platform) -> None:
