@@ -37,11 +37,15 @@ _COLUMNS: dict[str, type[pl.DataType]] = {
 
 @dataclass(frozen=True)
 class QualityReport:
-    """The settled days up to `day` beside those that the champion was judged by, and beside those before them."""
+    """The settled days up to `day` beside those that the champion was judged by, and beside those before them.
+
+    `unlabelled` are days of the window that should have labels by now, and have too few.
+    """
 
     day: date
     metric: str
     days: tuple[DayQuality, ...]
+    unlabelled: tuple[DayQuality, ...]
     verdict: Verdict
     limits: Quality
 
@@ -81,9 +85,12 @@ def watch_quality(product: ModelProduct, platform: Platform, days: Sequence[date
     rows = _predicted(product, platform, with_those_before(days, known_days), learned)
     found = {each.day: each for each in quality_by_day(product, rows)}
     settled = _settled_days(product, rows, platform.clock.now())
+    unlabelled = {day for day in settled if found[day].labelled < limits.minimum_labelled_share * found[day].rows}
     reports = []
     for day in days:
-        seen = [found[each] for each in with_those_before([day], known_days) if each in settled]
+        seen = [found[each] for each in with_those_before([day], known_days) if each in settled - unlabelled]
+        window = with_those_before([day], limits.window_days)
+        without = tuple(found[each] for each in window if each in unlabelled)
         verdict = judge_days(
             promised,
             _values(seen, metric),
@@ -91,7 +98,7 @@ def watch_quality(product: ModelProduct, platform: Platform, days: Sequence[date
             is_lower_better=product.is_watched_metric_lower_better,
             seed=product.training.seed,
         )
-        reports.append(QualityReport(day, metric, tuple(seen[-limits.window_days :]), verdict, limits))
+        reports.append(QualityReport(day, metric, tuple(seen[-limits.window_days :]), without, verdict, limits))
     kept = [found[day] for day in days if day in found]
     platform.lake.replace_days(LAYER, quality_table(product.name), _table(kept, settled, champion), days)
     return reports

@@ -134,4 +134,5 @@ def test_every_check_blocks_but_those_of_monitoring_and_of_the_catalogue(graph: 
     assert checks[("training_set", "no_leak")]
     assert checks[("training_set", "online_skew")]
     warns = {("registry", "catalogue"), *((name, name) for name in ("input_drift", "prediction_drift", "quality"))}
+    warns |= {("quality", "labels"), ("flights", "rows"), ("weather", "rows")}
     assert {key for key, blocks in checks.items() if not blocks} == warns
