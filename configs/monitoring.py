@@ -84,6 +84,13 @@ class Quality(Frozen):
         description="So long after a day's last event its labels may take. Younger days do not count: the labels that "
         "come first are no fair sample.",
     )
+    minimum_labelled_share: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Of a day with fewer labels nothing is said, but that they are missing. What never has one, such "
+        "as a cancelled flight, counts as missing.",
+    )
     maximum_worsening: float = Field(
         default=0.05,
         ge=0,

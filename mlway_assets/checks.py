@@ -8,6 +8,7 @@ from configs.catalogue import CatalogueWarning
 from mlway_assets.compute.drift_judgement import DayDrift, Finding
 from mlway_assets.compute.gate import GateRule, Subject
 from mlway_assets.compute.monitoring_plots import Bar, drift_plot
+from mlway_assets.compute.quarantine import Curated
 from mlway_assets.contracts import Violations
 from mlway_assets.leakage import LeakReport
 from mlway_assets.metadata import picture
@@ -65,14 +66,16 @@ def contract_check(broken: Violations) -> dg.AssetCheckResult:
     )
 
 
-def quarantined_share_check(share: float, maximum: float) -> dg.AssetCheckResult:
-    """Passes when no more than the stated share of rows was quarantined."""
+def quarantined_share_check(curated: Curated, maximum: float) -> dg.AssetCheckResult:
+    """Passes when no more than the stated share of rows was quarantined; copies of rows that are kept do not count."""
+    share, reasons = curated.broken_share, curated.frequent_reasons
+    told = "".join(f" {rows:,}: {reason}." for reason, rows in reasons[:3])
     return dg.AssetCheckResult(
         check_name=QUARANTINED_SHARE,
         passed=share <= maximum,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=f"{share:.4%} of the rows were quarantined; at most {maximum:.4%} may be.",
-        metadata={"share": share, "maximum": maximum},
+        description=f"{share:.4%} of the rows were quarantined; at most {maximum:.4%} may be.{told}",
+        metadata={"share": share, "maximum": maximum, "reasons": dg.MetadataValue.json(dict(reasons))},
     )
 
 

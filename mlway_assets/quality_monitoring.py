@@ -5,7 +5,7 @@ compute/slice_quality.py. What is kept are two tables of the lake: a row for eac
 slice and metric.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
@@ -14,8 +14,8 @@ import polars as pl
 from configs.monitoring import Quality
 from configs.products import ModelProduct
 from mlway_assets.batch_scoring import LAYER as PREDICTIONS
-from mlway_assets.compute.estimates import Estimate
 from mlway_assets.compute.drift_judgement import with_those_before
+from mlway_assets.compute.estimates import Estimate
 from mlway_assets.compute.measurement import score_columns
 from mlway_assets.compute.population import known_labels
 from mlway_assets.compute.quality import DayQuality, Verdict, judge_days, quality_by_day
@@ -54,11 +54,15 @@ LABELLED_SHARE = "labelled_share"
 
 @dataclass(frozen=True)
 class QualityReport:
-    """The settled days up to `day` beside those that the champion was judged by, and beside those before them."""
+    """The settled days up to `day` beside those that the champion was judged by, and beside those before them.
+
+    `without_labels` are days of the window that should have labels by now, and have too few.
+    """
 
     day: date
     metric: str
     days: tuple[DayQuality, ...]
+    without_labels: tuple[DayQuality, ...]
     verdict: Verdict
     limits: Quality
     slices: tuple[SliceQuality, ...]
@@ -122,19 +126,27 @@ class _Seen:
     product: ModelProduct
     rows: pl.DataFrame
     days: Mapping[date, DayQuality]
-    settled: Collection[date]
+    settled: set[date]
+
+    @property
+    def without_labels(self) -> set[date]:
+        """Settled days that have too few labels to be judged by."""
+        least = self.product.monitoring.quality.minimum_labelled_share
+        return {day for day in self.settled if self.days[day].labelled < least * self.days[day].rows}
 
     def report(self, day: date, promise: Promise) -> QualityReport:
         """Of the days up to `day`."""
         product, limits = self.product, self.product.monitoring.quality
         metric, known_days = product.watched_metric, limits.window_days + limits.change.reference_days
-        known = [self.days[each] for each in with_those_before([day], known_days) if each in self.settled]
+        judged = self.settled - self.without_labels
+        known = [self.days[each] for each in with_those_before([day], known_days) if each in judged]
         window = with_those_before([day], limits.window_days)
-        in_window = pl.col(_DAY).is_in([each for each in window if each in self.settled])
+        in_window = pl.col(_DAY).is_in([each for each in window if each in judged])
         return QualityReport(
             day,
             metric,
             tuple(known[-limits.window_days :]),
+            tuple(self.days[each] for each in window if each in self.without_labels),
             judge_days(
                 _values(promise.days, metric),
                 _values(known, metric),

@@ -133,10 +133,16 @@ class Registry:
         """
         client = self.client
         self._ensure_registered_model(product)
+        self._remove_unfinished(product, run_id)
         found = client.search_model_versions(f"name='{product}' and run_id='{run_id}'")
         version = found[0] if found else client.create_model_version(product, f"runs:/{run_id}/model", run_id)
         digest = client.get_run(run_id).data.tags[DIGEST_TAG]
-        self._publish(product, int(version.version), run_id, digest)
+        try:
+            self._publish(product, int(version.version), run_id, digest)
+        except OSError:
+            if DIGEST_TAG not in version.tags:
+                client.delete_model_version(product, version.version)
+            raise
         client.set_model_version_tag(product, version.version, DIGEST_TAG, digest)
         client.set_registered_model_alias(product, CHALLENGER, version.version)
         return self._describe(client.get_model_version(product, version.version))
@@ -219,6 +225,13 @@ class Registry:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
+
+    def _remove_unfinished(self, product: str, run_id: str) -> None:
+        """Versions of other runs whose registration was cut off: no alias names them, and nobody completes them."""
+        for version in self.client.search_model_versions(f"name='{product}'"):
+            if DIGEST_TAG not in version.tags and version.run_id != run_id:
+                self.client.delete_model_version(product, version.version)
+                shutil.rmtree(self._folder(product, int(version.version)), ignore_errors=True)
 
     def _publish(self, product: str, version: int, run_id: str, digest: str) -> None:
         target = self._folder(product, version)

@@ -1,7 +1,7 @@
 """Monitoring: what each day says of the champion and of the endpoint, each as an asset with a check."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -33,8 +33,10 @@ from mlway_assets.checks import (
     SERVING_SKEW,
     drift_check,
 )
+from mlway_assets.day_checks import LABELS, labels_check, unwatched_check
 from mlway_assets.drift_monitoring import watch_inputs, watch_predictions
 from mlway_assets.feature_freshness import watch_freshness
+from mlway_assets.learned_rows import MissingReferenceError
 from mlway_assets.partitions import selected_days
 from mlway_assets.quality_checks import quality_check
 from mlway_assets.quality_monitoring import watch_quality
@@ -81,6 +83,8 @@ class _Watched(Generic[Found]):
     daily_deps: Sequence[dg.AssetKey] = ()
     """Those by day: of the days that end with each, as many as `window_days`."""
     window_days: int = 1
+    marks: Mapping[str, Callable[[str, Found], dg.AssetCheckResult]] = field(default_factory=dict)
+    """Further checks: what else somebody should see, though no limit is passed."""
 
 
 def build_monitoring(project: Project, days: dg.PartitionsDefinition[str]) -> dg.Definitions:
@@ -127,6 +131,7 @@ def _by_the_lake(product: ModelProduct, project: Project) -> list[_Watched[Any]]
             models,
             [predictions_key(product.name), curated_key(product.population.table)],
             limits.quality.window_days,
+            {LABELS: labels_check},
         ),
     ]
 
@@ -167,9 +172,9 @@ def _features(product: ModelProduct, project: Project) -> list[dg.AssetKey]:
 
 
 def _asset(product: ModelProduct, days: dg.PartitionsDefinition[str], watched: _Watched[Found]) -> dg.AssetsDefinition:
-    limits = dg.AssetCheckSpec(
-        watched.name, asset=watched.key, description="The newest day is within the product's limits. It stops nothing."
-    )
+    described = {watched.name: "The newest day is within the product's limits. It stops nothing."}
+    described |= dict.fromkeys(watched.marks, "What is missing to judge the newest days. It stops nothing.")
+    specs = [dg.AssetCheckSpec(name, asset=watched.key, description=text) for name, text in described.items()]
 
     window = dg.TimeWindowPartitionMapping(
         start_offset=1 - watched.window_days, allow_nonexistent_upstream_partitions=True
@@ -185,15 +190,29 @@ def _asset(product: ModelProduct, days: dg.PartitionsDefinition[str], watched: _
         description=watched.description,
         kinds={"polars", "deltalake"},
         pool=LAKE_POOL,
-        check_specs=[limits],
+        check_specs=specs,
     )
     def monitored(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:
-        found = watched.watch(product, platform, selected_days(context))
+        try:
+            found = watched.watch(product, platform, selected_days(context))
+        except MissingReferenceError as gone:
+            return _unwatched(list(described), gone)
         newest = max(found, key=lambda report: report.day)
         past = [report.day.isoformat() for report in found if not report.is_within_limits]
         return dg.MaterializeResult(
             metadata={DAYS_PAST: dg.MetadataValue.json(past), "rows": dg.MetadataValue.int(newest.rows)},
-            check_results=[watched.check(watched.name, newest)],
+            check_results=[
+                watched.check(watched.name, newest),
+                *(check(name, newest) for name, check in watched.marks.items()),
+            ],
         )
 
     return monitored
+
+
+def _unwatched(checks: Sequence[str], gone: MissingReferenceError) -> dg.MaterializeResult:
+    """No day is past a limit where there is none: the checks tell it, and no training is opened by it."""
+    return dg.MaterializeResult(
+        metadata={DAYS_PAST: dg.MetadataValue.json([]), "reference": dg.MetadataValue.text(str(gone))},
+        check_results=[unwatched_check(name, gone) for name in checks],
+    )

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from configs.errors import MlwayError
 from configs.products import ModelProduct
+from configs.splits import Part
+from mlway_assets.compute.evaluation import OneClassError
 from mlway_assets.compute.measurement import Measured, measure_baseline, measured, metrics_of, targets
-from mlway_assets.compute.population import QUERY, part_of
+from mlway_assets.compute.population import LABEL, QUERY, part_of
 from serving.scoring import ModelContract, ScoringModel, feature_matrix, learn_levels
 
 if TYPE_CHECKING:
@@ -24,6 +27,16 @@ _LOSS: dict[str, dict[str, Any]] = {
     "lambdarank": {"objective": "lambdarank", "metric": "ndcg"},
 }
 """What is minimised, and what early stopping looks at on validation."""
+
+
+class EmptyPartError(MlwayError):
+    """A part of the split has no labelled row."""
+
+    def __init__(self, which: str) -> None:
+        super().__init__(
+            f"No row{which} has a label that is known.\n"
+            "Hint: check the days that were delivered, and the dates of the split."
+        )
 
 
 @dataclass(frozen=True)
@@ -46,9 +59,9 @@ def train(product: ModelProduct, features: dict[str, str], frame: pl.DataFrame) 
     """Fit on the training part, stop early on validation, read the test part once, for the report.
 
     `frame` has the features, `label`, `label_known_at` and, in a ranking, `query_key`; `features` gives the model's
-    features and their types. Raises OneClassError, NothingToRankError, RelevanceError.
+    features and their types. Raises EmptyPartError, OneClassError, NothingToRankError, RelevanceError.
     """
-    training, validation, test = (part_of(frame, product, part) for part in ("train", "validate", "test"))
+    training, validation, test = (_part(frame, product, name) for name in ("train", "validate", "test"))
     interval = product.interval
     contract = ModelContract(
         product=product.name,
@@ -75,6 +88,18 @@ def train(product: ModelProduct, features: dict[str, str], frame: pl.DataFrame) 
         importance={name: float(gain) for name, gain in gains},
         bounds=(texts[1], texts[2]) if interval is not None else None,
     )
+
+
+def _part(frame: pl.DataFrame, product: ModelProduct, name: Part) -> pl.DataFrame:
+    """A part that something can be learned from or judged by, before any time is spent on it."""
+    rows, (start, end) = part_of(frame, product, name), product.training.split.bounds(name)
+    since = "" if start is None else f" from {start:%Y-%m-%d}"
+    which = f" of {product.name} for {name!r},{since} until {end:%Y-%m-%d},"
+    if not len(rows):
+        raise EmptyPartError(which)
+    if product.task == "binary" and rows[LABEL].n_unique() < 2:
+        raise OneClassError(len(rows), which)
+    return rows
 
 
 def _named(name: str, product: ModelProduct, seen: Measured, part: pl.DataFrame) -> dict[str, float]:
