@@ -18,6 +18,7 @@ from mlway_assets.asset_keys import (
     candidate_key,
     curated_key,
     input_drift_key,
+    online_store_key,
     prediction_drift_key,
     quality_key,
     registered_version_key,
@@ -129,7 +130,9 @@ def _by_triggers(product: ModelProduct, platform: Platform, instance: dg.Dagster
     )
     rows = labelled_rows(product, platform) if "new_data" in triggers else 0
     opening = opens_training(product.retraining, Asked(now, rows, past), last)
-    missing = missing_day(product, platform, instance, yesterday) if opening.reasons else None
+    missing = None
+    if opening.reasons:
+        missing = missing_day(product, platform, instance, yesterday) or _days_to_come(instance, now)
     return Opening((), f"{', '.join(opening.reasons)}; {missing}") if missing else opening
 
 
@@ -146,6 +149,16 @@ def missing_day(product: ModelProduct, platform: Platform, instance: dg.DagsterI
     if status == dg.AssetPartitionStatus.MATERIALIZED and not rows.collect().item():
         return f"{day} of {table} came without a row"
     return None
+
+
+def _days_to_come(instance: dg.DagsterInstance, now: datetime) -> str | None:
+    """Why the day before may not have come yet: endpoints still read what was known before it was over."""
+    newest = instance.get_latest_materialization_event(online_store_key())
+    if newest is None or newest.asset_materialization is None:
+        return "the online store was never filled"
+    as_of = datetime.fromisoformat(str(newest.asset_materialization.metadata[AS_OF].value)).astimezone(UTC)
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    return None if as_of >= midnight else f"the online store is as of {as_of:%Y-%m-%d %H:%M}, before the day began"
 
 
 def _trainings(product: str, instance: dg.DagsterInstance) -> Last | None:

@@ -14,6 +14,7 @@ from bad_day_support import NEXT, PRODUCT, Delivered
 
 from configs.clock import ReplayedTime
 from mlway_assets.advance import advance
+from mlway_assets.asset_keys import online_store_key
 from mlway_assets.definitions import build_definitions
 from mlway_assets.local.graph import RunError
 from mlway_assets.resources import Platform
@@ -51,7 +52,11 @@ def test_a_training_that_lightgbm_refuses_changes_nothing_and_is_held_off_for_th
     assert "less than the cool-down" in held_off.held_back[0]
     assert delivered.served() == served
     move_to(platform, last + timedelta(days=2))
-    assert decide(platform.project.products[PRODUCT], platform, instance).reasons == ("schedule: 2 days",)
+    product = platform.project.products[PRODUCT]
+    assert "the online store is as of" in str(decide(product, platform, instance).held_back)
+    filled = {"as_of": platform.clock.now().isoformat()}
+    instance.report_runless_asset_event(dg.AssetMaterialization(online_store_key(), metadata=filled))
+    assert decide(product, platform, instance).reasons == ("schedule: 2 days",)
 
 
 def move_to(platform: Platform, day: date) -> None:
