@@ -12,10 +12,14 @@ from mlway_assets.compute.gate import GateRule
 from mlway_assets.compute.judgement import Incumbent, incumbent, judged_by
 from mlway_assets.compute.plots import candidate_plots
 from mlway_assets.compute.population import in_order, part_of
+from mlway_assets.compute.search import Study
+from mlway_assets.compute.search_plots import HISTORY, history_plot
 from mlway_assets.compute.training import Candidate, train
 from mlway_assets.registry import TRAINING_SET_TAG, ModelVersion, git_commit
 from mlway_assets.resources import Platform
 from mlway_assets.training_sets import LAYER, newest_training_set, recorded_split
+from mlway_assets.trial_runs import log_trials, study_tags
+from mlway_assets.trials import search_parameters
 from serving.scoring import feature_matrix, load_model
 
 EXAMPLE_ROWS = 5
@@ -34,22 +38,28 @@ class GateError(MlwayError):
 
 @dataclass(frozen=True)
 class LoggedCandidate:
-    """A candidate and the MLflow run that holds it."""
+    """A candidate, the MLflow run that holds it, and the search for its parameters, where there was one."""
 
     candidate: Candidate
     run_id: str
+    study: Study | None = None
 
 
 def train_candidate(product: ModelProduct, platform: Platform) -> LoggedCandidate:
     """Train on the newest training set and log the candidate with its hash and the versions of all data read.
 
-    Raises TrainingSetError.
+    Where the product declares a search, its best parameters are trained with, and its trials are nested runs. Raises
+    TrainingSetError, SearchError.
     """
     training_set = newest_training_set(product.name, platform)
     version, record = training_set.version, training_set.record
     product = product.with_split(recorded_split(training_set))
     frame = in_order(platform.lake.scan(LAYER, product.name, version).collect(), product)
     features = platform.project.model_features(product)
+    study = None
+    if product.training.search is not None:
+        study = search_parameters(product, features, product.training.search, frame, platform.environment.trials)
+        product = product.with_parameters(study.best.parameters)
     candidate = train(product, features, frame)
     tags = {
         "mlway.data_versions": json.dumps(record.inputs | {f"{LAYER}/{product.name}": version}, sort_keys=True),
@@ -65,8 +75,14 @@ def train_candidate(product: ModelProduct, platform: Platform) -> LoggedCandidat
         "seed": product.training.seed,
     }
     example = feature_matrix(frame.head(EXAMPLE_ROWS), candidate.contract)
-    run_id = platform.registry.log_candidate(candidate, parameters, tags, candidate_plots(candidate), example)
-    return LoggedCandidate(candidate, run_id)
+    figures = candidate_plots(candidate)
+    if study is not None:
+        tags |= study_tags(study)
+        figures[HISTORY] = history_plot(study)
+    run_id = platform.registry.log_candidate(candidate, parameters, tags, figures, example)
+    if study is not None:
+        log_trials(platform.registry.client, run_id, study)
+    return LoggedCandidate(candidate, run_id, study)
 
 
 def judge(product: ModelProduct, platform: Platform, run_id: str) -> list[GateRule]:

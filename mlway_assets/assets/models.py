@@ -24,6 +24,8 @@ from mlway_assets.column_lineage import training_set_origins
 from mlway_assets.compute.gate import Subject, subjects
 from mlway_assets.compute.plots import candidate_plots
 from mlway_assets.compute.population import LABEL, LABEL_KNOWN_AT, query_columns
+from mlway_assets.compute.search import Study
+from mlway_assets.compute.search_plots import HISTORY, history_plot
 from mlway_assets.declared_tables import curated_tables
 from mlway_assets.expressions import row_type
 from mlway_assets.metadata import column_metadata, key_lineage, picture, table_metadata
@@ -152,8 +154,22 @@ def _candidate_result(logged: LoggedCandidate) -> dg.MaterializeResult:
             "rounds": dg.MetadataValue.int(logged.candidate.rounds),
             **{name: dg.MetadataValue.float(value) for name, value in logged.candidate.metrics.items()},
             **{name: picture(figure) for name, figure in figures.items()},
+            **({} if logged.study is None else _study_metadata(logged.study)),
         }
     )
+
+
+def _study_metadata(study: Study) -> Mapping[str, dg.MetadataValue]:
+    """The search's figures, its best parameters, and how its best value came to be."""
+    return {
+        "search_trials": dg.MetadataValue.int(len(study.trials)),
+        "search_pruned": dg.MetadataValue.int(study.count("pruned")),
+        "search_failed": dg.MetadataValue.int(study.count("failed")),
+        "search_best_trial": dg.MetadataValue.int(study.best.number),
+        f"search_{study.metric}": dg.MetadataValue.float(study.best.value),
+        "search_parameters": dg.MetadataValue.json(dict(study.best.parameters)),
+        HISTORY: picture(history_plot(study)),
+    }
 
 
 def _candidate_run(instance: dg.DagsterInstance, product: ModelProduct) -> str:

@@ -1,29 +1,15 @@
 """Fit a candidate and measure it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import polars as pl
 
 from configs.products import ModelProduct
-from mlway_assets.compute.measurement import Measured, measure_baseline, measured, metrics_of, targets
-from mlway_assets.compute.population import QUERY, part_of
-from serving.scoring import ModelContract, ScoringModel, feature_matrix, learn_levels
-
-if TYPE_CHECKING:
-    import lightgbm
-
-_FIXED = {"verbosity": -1, "deterministic": True, "force_row_wise": True}
-"""Row-wise histograms and `deterministic` make the same data and seed give the same model."""
-_LOSS: dict[str, dict[str, Any]] = {
-    "binary": {"objective": "binary", "metric": "binary_logloss"},
-    "l2": {"objective": "l2", "metric": "l2"},
-    "l1": {"objective": "l1", "metric": "l1"},
-    "quantile": {"objective": "quantile", "metric": "quantile", "alpha": 0.5},
-    "lambdarank": {"objective": "lambdarank", "metric": "ndcg"},
-}
-"""What is minimised, and what early stopping looks at on validation."""
+from mlway_assets.compute.boosting import fit_boosters
+from mlway_assets.compute.measurement import Measured, measure_baseline, measured, metrics_of
+from mlway_assets.compute.population import part_of
+from serving.scoring import ModelContract, ScoringModel, learn_levels
 
 
 @dataclass(frozen=True)
@@ -49,17 +35,10 @@ def train(product: ModelProduct, features: dict[str, str], frame: pl.DataFrame) 
     features and their types. Raises OneClassError, NothingToRankError, RelevanceError.
     """
     training, validation, test = (part_of(frame, product, part) for part in ("train", "validate", "test"))
-    interval = product.interval
-    contract = ModelContract(
-        product=product.name,
-        features=features,
-        levels=learn_levels(training, features),
-        task=product.task,
-        interval=None if interval is None else (interval.lower, interval.upper),
-    )
-    boosters = _fit(product, contract, training, validation)
+    contract = learn_contract(product, features, training)
+    boosters = fit_boosters(product, contract, training, validation, product.training.parameters)
     texts = [booster.model_to_string(num_iteration=booster.best_iteration) for booster in boosters]
-    model = _model(texts, contract)
+    model = scoring_model(texts, contract)
     seen = {"validation": measured(product, validation, model.scores(validation))}
     seen["test"] = measured(product, test, model.scores(test))
     metrics = {"train_rows": float(len(training))}
@@ -73,7 +52,19 @@ def train(product: ModelProduct, features: dict[str, str], frame: pl.DataFrame) 
         metrics=metrics,
         test=seen["test"],
         importance={name: float(gain) for name, gain in gains},
-        bounds=(texts[1], texts[2]) if interval is not None else None,
+        bounds=(texts[1], texts[2]) if contract.interval is not None else None,
+    )
+
+
+def learn_contract(product: ModelProduct, features: dict[str, str], training: pl.DataFrame) -> ModelContract:
+    """What a model that learns from `training` expects, and what it gives."""
+    interval = product.interval
+    return ModelContract(
+        product=product.name,
+        features=features,
+        levels=learn_levels(training, features),
+        task=product.task,
+        interval=None if interval is None else (interval.lower, interval.upper),
     )
 
 
@@ -84,58 +75,9 @@ def _named(name: str, product: ModelProduct, seen: Measured, part: pl.DataFrame)
     return found | {f"{name}_baseline_{metric}": measure_baseline(product, part)[metric]}
 
 
-def _model(texts: list[str], contract: ModelContract) -> ScoringModel:
+def scoring_model(texts: Sequence[str], contract: ModelContract) -> ScoringModel:
+    """A model that scores as its files would: the main booster's text, then those of the interval's ends."""
     import lightgbm
 
     booster, *ends = (lightgbm.Booster(model_str=text) for text in texts)
     return ScoringModel(booster, contract, digest="", bounds=(ends[0], ends[1]) if ends else None)
-
-
-def _fit(
-    product: ModelProduct, contract: ModelContract, training: pl.DataFrame, validation: pl.DataFrame
-) -> "list[lightgbm.Booster]":
-    """The main booster, then those of the interval's ends. All learn from one data set, which is binned once."""
-    losses = [_LOSS[product.objective]]
-    losses += [_LOSS["quantile"] | {"alpha": alpha} for alpha in contract.interval or ()]
-    if product.gate.k is not None:
-        losses[0] = losses[0] | {"eval_at": [product.gate.k]}
-    fit = _dataset(product, contract, training, None)
-    held_out = _dataset(product, contract, validation, fit)
-    return [_boost(product, loss, fit, held_out) for loss in losses]
-
-
-def _boost(
-    product: ModelProduct, loss: dict[str, Any], fit: "lightgbm.Dataset", held_out: "lightgbm.Dataset"
-) -> "lightgbm.Booster":
-    import lightgbm
-
-    spec = product.training
-    return lightgbm.train(
-        _FIXED | spec.parameters | loss | {"seed": spec.seed},
-        fit,
-        num_boost_round=spec.rounds,
-        valid_sets=[held_out],
-        callbacks=[lightgbm.early_stopping(spec.early_stopping_rounds, verbose=False)],
-    )
-
-
-def _dataset(
-    product: ModelProduct, contract: ModelContract, frame: pl.DataFrame, reference: "lightgbm.Dataset | None"
-) -> "lightgbm.Dataset":
-    import lightgbm
-
-    sizes = None
-    if product.ranking is not None:  # LightGBM wants each query's rows side by side, and how many they are.
-        frame = frame.sort(QUERY, maintain_order=True)
-        sizes = frame.group_by(QUERY, maintain_order=True).len()["len"].to_numpy().astype(np.int32)
-    if reference is not None:
-        return lightgbm.Dataset(
-            feature_matrix(frame, contract), targets(product, frame), reference=reference, group=sizes
-        )
-    return lightgbm.Dataset(
-        feature_matrix(frame, contract),
-        targets(product, frame),
-        group=sizes,
-        feature_name=list(contract.features),
-        categorical_feature=[name for name, kind in contract.features.items() if kind == "string"],
-    )
