@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from configs.algorithms import ALGORITHMS
 from configs.gates import PromotionGate
 from configs.monitoring import Monitoring
 from configs.retraining import Retraining
@@ -185,6 +186,16 @@ class ModelProduct(Frozen):
             raise ValueError(f"`objective` {value.objective} is not of this task: use one of {', '.join(known)}")
         return value
 
+    @field_validator("training")
+    @classmethod
+    def _algorithms_can_learn_the_task(cls, value: Training, info: ValidationInfo) -> Training:
+        known = ALGORITHMS[info.data["task"]] if "task" in info.data else ()
+        unable = [name for name in value.algorithms.names if name not in known]
+        if known and unable:
+            task = info.data["task"]
+            raise ValueError(f"`algorithms.{unable[0]}` cannot learn the task {task}: use {', '.join(known)}")
+        return value
+
     @field_validator("gate")
     @classmethod
     def _rules_are_of_the_task(cls, value: PromotionGate, info: ValidationInfo) -> PromotionGate:
@@ -237,8 +248,9 @@ class ModelProduct(Frozen):
         return self.model_copy(update={"training": self.training.model_copy(update={"split": split})})
 
     def with_parameters(self, parameters: Mapping[str, Value]) -> "ModelProduct":
-        """The product with other parameters of its training."""
-        return self.model_copy(update={"training": self.training.model_copy(update={"parameters": dict(parameters)})})
+        """The product with other parameters for LightGBM."""
+        algorithms = self.training.algorithms.model_copy(update={"lightgbm": dict(parameters)})
+        return self.model_copy(update={"training": self.training.model_copy(update={"algorithms": algorithms})})
 
     def without_interval(self) -> "ModelProduct":
         """The product as it gives its score alone."""

@@ -18,7 +18,7 @@ from mlway_assets.compute.training import Candidate, train
 from mlway_assets.registry import TRAINING_SET_TAG, ModelVersion, git_commit
 from mlway_assets.resources import Platform
 from mlway_assets.training_sets import LAYER, newest_training_set, recorded_split
-from mlway_assets.trial_runs import log_trials, study_tags
+from mlway_assets.trial_runs import log_algorithms, log_trials, study_tags
 from mlway_assets.trials import search_parameters
 from serving.scoring import feature_matrix, load_model
 
@@ -69,8 +69,9 @@ def train_candidate(product: ModelProduct, platform: Platform) -> LoggedCandidat
         "mlway.feature_definitions": record.feature_definitions,
         "mlway.git_commit": git_commit(),
     }
-    parameters = product.training.parameters | {
-        "algorithm": product.training.algorithm,
+    parameters = {
+        **product.training.algorithms.parameters(candidate.algorithm),
+        "algorithm": candidate.algorithm,
         "objective": product.objective,
         "seed": product.training.seed,
     }
@@ -82,6 +83,8 @@ def train_candidate(product: ModelProduct, platform: Platform) -> LoggedCandidat
     run_id = platform.registry.log_candidate(candidate, parameters, tags, figures, example)
     if study is not None:
         log_trials(platform.registry.client, run_id, study)
+    if len(candidate.considered) > 1:
+        log_algorithms(platform.registry.client, run_id, candidate.considered)
     return LoggedCandidate(candidate, run_id, study)
 
 

@@ -1,12 +1,15 @@
-"""The trials of a search in MLflow: a run each, nested in the run of the candidate that they led to."""
+"""What a candidate was chosen from, in MLflow: trials and algorithms, each a run nested in the candidate's."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mlway_assets.compute.search import Study, Trial
+from mlway_assets.compute.training import Considered
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+ALGORITHM_TAG = "mlway.algorithm"
 BEST_TRIAL_TAG = "mlway.search_best_trial"
 STATE_TAG = "mlway.trial_state"
 PROBLEM_TAG = "mlway.trial_problem"
@@ -25,6 +28,21 @@ def log_trials(client: "MlflowClient", parent: str, study: Study) -> None:
     experiment = client.get_run(parent).info.experiment_id
     for trial in study.trials:
         _log_trial(client, experiment, parent, study.metric, trial)
+
+
+def log_algorithms(client: "MlflowClient", parent: str, considered: Sequence[Considered]) -> None:
+    """A nested run for each algorithm: its parameters, and its metrics on validation."""
+    from mlflow.entities import Metric, Param
+
+    experiment = client.get_run(parent).info.experiment_id
+    for each in considered:
+        tags = {_PARENT_TAG: parent, ALGORITHM_TAG: each.algorithm}
+        run = client.create_run(experiment, tags=tags, run_name=each.algorithm)
+        found = {"rounds_used": each.rounds} | {f"validation_{name}": value for name, value in each.metrics.items()}
+        metrics = [Metric(name, value, run.info.start_time, 0) for name, value in found.items()]
+        parameters = [Param(name, str(value)) for name, value in each.parameters.items()]
+        client.log_batch(run.info.run_id, metrics=metrics, params=parameters)
+        client.set_terminated(run.info.run_id)
 
 
 def _log_trial(client: "MlflowClient", experiment: str, parent: str, metric: str, trial: Trial) -> None:

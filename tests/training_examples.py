@@ -39,8 +39,7 @@ def product(task: str = "binary", **training: Any) -> ModelProduct:
             "label": {"expression": "label", "known_at": "known_at"},
             "features": ["examples"],
             "training": {
-                "algorithm": "lightgbm",
-                "parameters": {"learning_rate": 0.1, "num_leaves": 7, "min_data_in_leaf": 5},
+                "algorithms": {"lightgbm": {"learning_rate": 0.1, "num_leaves": 7, "min_data_in_leaf": 5}},
                 "rounds": 30,
                 "early_stopping_rounds": 5,
                 "seed": 7,

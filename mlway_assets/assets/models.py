@@ -28,7 +28,7 @@ from mlway_assets.compute.search import Study
 from mlway_assets.compute.search_plots import HISTORY, history_plot
 from mlway_assets.declared_tables import curated_tables
 from mlway_assets.expressions import row_type
-from mlway_assets.metadata import column_metadata, key_lineage, picture, table_metadata
+from mlway_assets.metadata import algorithms_table, column_metadata, key_lineage, picture, table_metadata
 from mlway_assets.models import LoggedCandidate, judge, register_candidate, train_candidate
 from mlway_assets.resources import Platform
 from mlway_assets.retraining import AS_OF, LABELLED_ROWS, labelled_rows
@@ -152,6 +152,8 @@ def _candidate_result(logged: LoggedCandidate) -> dg.MaterializeResult:
         metadata={
             RUN_ID: dg.MetadataValue.text(logged.run_id),
             "rounds": dg.MetadataValue.int(logged.candidate.rounds),
+            "algorithm": dg.MetadataValue.text(logged.candidate.algorithm),
+            "algorithms": dg.MetadataValue.md(algorithms_table(logged.candidate)),
             **{name: dg.MetadataValue.float(value) for name, value in logged.candidate.metrics.items()},
             **{name: picture(figure) for name, figure in figures.items()},
             **({} if logged.study is None else _study_metadata(logged.study)),

@@ -1,11 +1,14 @@
 """Fit LightGBM boosters. Which parts of the rows they learn from and how good they are is in training.py."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
+from configs.errors import MlwayError
 from configs.products import ModelProduct
 from configs.search import Value
 from mlway_assets.compute.measurement import targets
@@ -27,6 +30,28 @@ _LOSS: dict[str, dict[str, Any]] = {
 """What is minimised, and what early stopping looks at on validation."""
 
 
+class UnknownParameterError(MlwayError):
+    """LightGBM has no such parameter, and would train without a word."""
+
+    def __init__(self, name: str, near: list[str]) -> None:
+        meant = f"Did you mean {' or '.join(near)}?" if near else "See LightGBM's list of parameters."
+        super().__init__(
+            f"LightGBM has no parameter {name!r}. {meant}\n"
+            "Hint: correct it in `training.algorithms.lightgbm` or `training.search.space`."
+        )
+
+
+def require_known(names: Iterable[str]) -> None:
+    """Raises UnknownParameterError for the first that is no parameter of LightGBM, by any of its names."""
+    from lightgbm import basic
+
+    by_name = basic._ConfigAliases._get_all_param_aliases()
+    known = {*by_name, *chain.from_iterable(by_name.values())}
+    for name in names:
+        if name not in known:
+            raise UnknownParameterError(name, get_close_matches(name, sorted(by_name), n=2))
+
+
 def fit_boosters(
     product: ModelProduct,
     contract: ModelContract,
@@ -36,8 +61,10 @@ def fit_boosters(
 ) -> "list[lightgbm.Booster]":
     """The main booster, then those of the interval's ends, each stopped early by `validation`.
 
-    All learn from one data set, which is binned once. Raises RelevanceError, lightgbm.basic.LightGBMError.
+    All learn from one data set, which is binned once. Raises UnknownParameterError, RelevanceError,
+    lightgbm.basic.LightGBMError.
     """
+    require_known(parameters)
     losses = [_LOSS[product.objective]]
     losses += [_LOSS["quantile"] | {"alpha": alpha} for alpha in contract.interval or ()]
     if product.gate.k is not None:

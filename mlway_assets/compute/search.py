@@ -16,7 +16,7 @@ from configs.errors import MlwayError
 from configs.products import ModelProduct
 from configs.search import Choice, IntRange, Search, SearchRange, Value
 from configs.splits import Split
-from mlway_assets.compute.boosting import fit_boosters
+from mlway_assets.compute.boosting import fit_boosters, require_known
 from mlway_assets.compute.evaluation import NothingToRankError, OneClassError
 from mlway_assets.compute.measurement import measure
 from mlway_assets.compute.population import part_of
@@ -119,7 +119,11 @@ def fold_splits(product: ModelProduct, search: Search) -> list[Split]:
 
 
 def search_rows(product: ModelProduct, search: Search, frame: pl.DataFrame) -> pl.DataFrame:
-    """The rows that a search may see, those of the training part. Raises SearchError where a fold would be empty."""
+    """The rows that a search may see, those of the training part.
+
+    Raises SearchError where a fold would be empty, and UnknownParameterError.
+    """
+    require_known(search.space)
     rows = part_of(frame, product, "train")
     for number, split in enumerate(fold_splits(product, search), 1):
         folded = product.with_split(split)
@@ -223,7 +227,7 @@ def _open_study(product: ModelProduct, search: Search) -> "optuna.Study":
 
 
 def _declared(product: ModelProduct) -> dict[str, Value]:
-    return dict(product.training.parameters)
+    return dict(product.training.algorithms.lightgbm or {})
 
 
 def _distribution(values: SearchRange) -> "optuna.distributions.BaseDistribution":

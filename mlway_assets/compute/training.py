@@ -1,58 +1,99 @@
-"""Fit a candidate and measure it."""
+"""Fit a candidate, of one algorithm or the best of several, and measure it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
+from configs.algorithms import Algorithm
 from configs.products import ModelProduct
-from mlway_assets.compute.boosting import fit_boosters
+from configs.search import Value
+from mlway_assets.compute.algorithms import Fitted, fit
 from mlway_assets.compute.measurement import Measured, measure_baseline, measured, metrics_of
 from mlway_assets.compute.population import part_of
 from serving.scoring import ModelContract, ScoringModel, learn_levels
 
 
 @dataclass(frozen=True)
+class Considered:
+    """What one of the product's algorithms reached on validation, with which parameters, after how many rounds."""
+
+    algorithm: Algorithm
+    parameters: dict[str, Value | None]
+    rounds: int
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
 class Candidate:
     """A fitted model with what was measured on each part, and the scores of the test part for the report.
 
-    `bounds` are the interval's lower and upper booster.
+    `bounds` are the interval's lower and upper booster; `considered` are all algorithms that were trained, of which
+    the candidate is the best.
     """
 
     model_text: str
     contract: ModelContract
+    algorithm: Algorithm
     rounds: int
     metrics: dict[str, float]
     test: Measured
     importance: dict[str, float]
+    considered: tuple[Considered, ...]
     bounds: tuple[str, str] | None = None
 
 
 def train(product: ModelProduct, features: dict[str, str], frame: pl.DataFrame) -> Candidate:
-    """Fit on the training part, stop early on validation, read the test part once, for the report.
+    """Fit each algorithm on the training part, take the best on validation; read the test part once, for the report.
 
     `frame` has the features, `label`, `label_known_at` and, in a ranking, `query_key`; `features` gives the model's
-    features and their types. Raises OneClassError, NothingToRankError, RelevanceError.
+    features and their types. Raises OneClassError, NothingToRankError, RelevanceError, ConvergenceError.
     """
     training, validation, test = (part_of(frame, product, part) for part in ("train", "validate", "test"))
     contract = learn_contract(product, features, training)
-    boosters = fit_boosters(product, contract, training, validation, product.training.parameters)
-    texts = [booster.model_to_string(num_iteration=booster.best_iteration) for booster in boosters]
-    model = scoring_model(texts, contract)
-    seen = {"validation": measured(product, validation, model.scores(validation))}
-    seen["test"] = measured(product, test, model.scores(test))
-    metrics = {"train_rows": float(len(training))}
-    for name, part in (("validation", validation), ("test", test)):
-        metrics |= _named(name, product, seen[name], part)
-    gains = zip(features, boosters[0].feature_importance("gain"), strict=True)
+    fitted: dict[Algorithm, Fitted] = {}
+    seen: dict[Algorithm, Considered] = {}
+    for name in product.training.algorithms.names:
+        fitted[name] = fit(name, product, contract, training, validation)
+        scores = scoring_model(fitted[name].texts, contract).scores(validation)
+        found = metrics_of(product, measured(product, validation, scores))
+        seen[name] = Considered(name, product.training.algorithms.parameters(name), fitted[name].rounds, found)
+    best = best_algorithm(product, seen)
+    return _candidate(
+        product, contract, best, fitted[best], seen, {"train": training, "validation": validation, "test": test}
+    )
+
+
+def best_algorithm(product: ModelProduct, seen: Mapping[Algorithm, Considered]) -> Algorithm:
+    """That with the best of the gate's metric; of equals, the first."""
+    metric, better = product.gate.metric_name, min if product.gate.is_lower_better else max
+    return better(seen, key=lambda name: seen[name].metrics[metric])
+
+
+def _candidate(
+    product: ModelProduct,
+    contract: ModelContract,
+    algorithm: Algorithm,
+    fitted: Fitted,
+    seen: Mapping[Algorithm, Considered],
+    parts: Mapping[str, pl.DataFrame],
+) -> Candidate:
+    model, test = scoring_model(fitted.texts, contract), parts["test"]
+    tested = measured(product, test, model.scores(test))
+    metrics = {"train_rows": float(len(parts["train"]))}
+    metrics |= _named("validation", product, seen[algorithm].metrics, parts["validation"])
+    metrics |= _named("test", product, metrics_of(product, tested), test)
+    gains = zip(contract.features, model.booster.feature_importance("gain"), strict=True)
     return Candidate(
-        model_text=texts[0],
+        model_text=fitted.texts[0],
         contract=contract,
-        rounds=boosters[0].best_iteration,
+        algorithm=algorithm,
+        rounds=fitted.rounds,
         metrics=metrics,
-        test=seen["test"],
+        test=tested,
         importance={name: float(gain) for name, gain in gains},
-        bounds=(texts[1], texts[2]) if contract.interval is not None else None,
+        considered=tuple(seen.values()),
+        bounds=(fitted.texts[1], fitted.texts[2]) if contract.interval is not None else None,
     )
 
 
@@ -68,11 +109,11 @@ def learn_contract(product: ModelProduct, features: dict[str, str], training: pl
     )
 
 
-def _named(name: str, product: ModelProduct, seen: Measured, part: pl.DataFrame) -> dict[str, float]:
+def _named(name: str, product: ModelProduct, found: Mapping[str, float], part: pl.DataFrame) -> dict[str, float]:
     """The metrics of one part under its name, and what the baseline reaches there in the gate's metric."""
-    found = {f"{name}_{metric}": value for metric, value in metrics_of(product, seen).items()}
     metric = product.gate.metric_name
-    return found | {f"{name}_baseline_{metric}": measure_baseline(product, part)[metric]}
+    named = {f"{name}_{each}": value for each, value in found.items()}
+    return named | {f"{name}_baseline_{metric}": measure_baseline(product, part)[metric]}
 
 
 def scoring_model(texts: Sequence[str], contract: ModelContract) -> ScoringModel:

@@ -11,6 +11,7 @@ from training_examples import FEATURES, FIRST, SPACE, product, rows
 from configs.environments import Trials
 from configs.products import ModelProduct
 from configs.search import Search
+from mlway_assets.compute.boosting import UnknownParameterError
 from mlway_assets.compute.population import LABEL, part_of
 from mlway_assets.compute.search import (
     Outcome,
@@ -68,7 +69,7 @@ def test_labels_that_became_known_after_a_cut_off_change_nothing_of_its_fold() -
     is_late = (pl.col("at") < cut) & (pl.col("label_known_at") > cut)
     other = frame.with_columns(pl.when(is_late).then(~pl.col(LABEL)).otherwise(LABEL).alias(LABEL))
     assert not frame.equals(other)
-    first = Try(0, wanted.training.parameters)
+    first = Try(0, wanted.training.algorithms.lightgbm or {})
     found = [
         evaluate_try(wanted, FEATURES, search, search_rows(wanted, search, each), first) for each in (frame, other)
     ]
@@ -78,7 +79,7 @@ def test_labels_that_became_known_after_a_cut_off_change_nothing_of_its_fold() -
 def test_the_declared_parameters_are_tried_first_and_the_best_is_at_least_as_good() -> None:
     wanted, _ = searched()
     study = study_of()
-    declared = dict(wanted.training.parameters)
+    declared = dict(wanted.training.algorithms.lightgbm or {})
     assert {name: study.trials[0].parameters[name] for name in declared} == declared
     assert study.best.value >= study.trials[0].value
     assert study.best.value == max(trial.value for trial in study.complete)
@@ -182,3 +183,10 @@ def test_a_search_of_less_is_better_takes_the_least() -> None:
     study = search_parameters(wanted, FEATURES, wanted.training.search, rows("regression"), SERIAL)
     assert study.metric == "mae"
     assert study.best.value == min(trial.value for trial in study.complete)
+
+
+def test_a_parameter_that_lightgbm_does_not_have_is_named_before_anything_is_tried() -> None:
+    with pytest.raises(UnknownParameterError, match=r"no parameter 'num_leafs'. Did you mean num_leaves(.|\n)*Hint: "):
+        study_of(space={"num_leafs": SPACE["num_leaves"]})
+    with pytest.raises(UnknownParameterError, match="no parameter 'learn_rate'"):
+        train(product(algorithms={"lightgbm": {"learn_rate": 0.1}}), FEATURES, rows())
