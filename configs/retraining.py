@@ -14,12 +14,14 @@ class Retraining(Frozen):
     """Each of the triggers opens the same training, whose candidate must pass the same gate.
 
     Whatever asks, at most one training of a product runs or waits, `cooldown` lies between two, and no more than
-    `weekly_budget` begin within seven days. A person who asks by `mlway retrain` is held back by the first alone.
+    `weekly_budget` begin within seven days. Whoever asks, by `mlway retrain` or
+    `POST {route}/train`, is held back by the first alone.
     """
 
     triggers: tuple[Trigger, ...] = Field(
         default=(),
-        description="Left out: only people, by Dagster's page, `mlway materialize train` or `mlway retrain`.",
+        description="Left out: only people, by Dagster's page, `mlway materialize train`, `mlway retrain` "
+        "or `POST {route}/train`.",
     )
     every_days: int = Field(
         default=7, ge=1, description="`schedule`: so long after the last training another is opened."

@@ -38,6 +38,18 @@ def feature_values(group: TableFeatures, table: pl.LazyFrame) -> pl.LazyFrame:
     return in_shape(group, newest_of_ties(group, events))
 
 
+def values_from(group: EventFeatures, table: pl.LazyFrame, first: datetime) -> pl.LazyFrame:
+    """The rows of `feature_values` at `first` and later, from the events alone that they need.
+
+    Raises ValueError for a group with an event key, of which any older event may matter.
+    """
+    if group.event_key:
+        raise ValueError(f"{group.name} has an event key: its values need all history")
+    longest = max(group.windows) if isinstance(group, WindowedFeatures) else timedelta(0)
+    recent = table.filter(pl.col(group.known_at) >= first - longest)
+    return feature_values(group, recent).filter(pl.col(EVENT_TIMESTAMP) >= first)
+
+
 def events_of(group: EventFeatures, table: pl.LazyFrame) -> pl.LazyFrame:
     """The table's rows as events: the join keys, `event_timestamp`, what the features need, the event key."""
     rows = _kept(group, table).drop_nulls(group.known_at)

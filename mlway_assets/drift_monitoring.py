@@ -4,24 +4,25 @@ How drift is judged: compute/drift_judgement.py. What is kept of it is a table o
 column.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 
 import polars as pl
 
 from configs.features import WindowedFeatures
 from configs.load import Project
+from configs.monitoring import Drift
 from configs.products import ModelProduct
 from mlway_assets.batch_scoring import LAYER as PREDICTIONS
 from mlway_assets.batch_scoring import features_of_days
 from mlway_assets.compute.drift_judgement import DAY, DayDrift, Expectation, with_those_before
-from mlway_assets.learned_rows import learned_by_champion
+from mlway_assets.learned_rows import Learned, learned_by_champion
 from mlway_assets.registry import ModelVersion
 from mlway_assets.resources import Platform
 from serving.scoring import MissingFeaturesError
 
 LAYER = "monitoring"
-SCORE = "score"
+INPUTS, SCORE = "inputs", "score"
 _COLUMNS: dict[str, type[pl.DataType]] = {
     DAY: pl.Date,
     "column": pl.String,
@@ -55,12 +56,11 @@ def watch_inputs(product: ModelProduct, platform: Platform, days: Sequence[date]
     Raises MissingFeaturesError, MissingTableError, and what learned_by_champion does.
     """
     limits, learned = product.monitoring.input_drift, learned_by_champion(product, platform)
-    features = list(learned.model.contract.features)
+    expectation = _expectation(INPUTS, product, learned, limits, lambda: _learned_features(learned))
     rows = features_of_days(product, platform, with_those_before(days, limits.window_days))
-    if missing := [name for name in features if name not in rows.columns]:
+    if missing := [name for name in expectation.columns if name not in rows.columns]:
         raise MissingFeaturesError(missing)
-    expected = learned.part("train").select(DAY, *features)
-    found = Expectation(expected, limits, longest_window(product, platform.project)).held_against(rows, days)
+    found = expectation.held_against(rows, days)
     table = _table(found, learned.champion)
     platform.lake.replace_days(LAYER, input_drift_table(product.name), table, days)
     return found
@@ -73,16 +73,32 @@ def watch_predictions(product: ModelProduct, platform: Platform, days: Sequence[
     weeks. Raises MissingTableError, and what learned_by_champion does.
     """
     limits, learned = product.monitoring.prediction_drift, learned_by_champion(product, platform)
-    expected = pl.concat([learned.part("train"), learned.part("validate")])
-    scores = pl.Series(SCORE, learned.model.score(expected))
+    expectation = _expectation(SCORE, product, learned, limits, lambda: _learned_scores(learned))
     by_champion = pl.col("model_digest") == learned.champion.digest
     scored = platform.lake.scan_days(PREDICTIONS, product.name, with_those_before(days, limits.window_days))
     rows = scored.filter(by_champion).select(DAY, SCORE).collect()
-    unsettled = longest_window(product, platform.project)
-    found = Expectation(expected.select(DAY, scores), limits, unsettled).held_against(rows, days)
+    found = expectation.held_against(rows, days)
     table = _table(found, learned.champion)
     platform.lake.replace_days(LAYER, prediction_drift_table(product.name), table, days)
     return found
+
+
+def _expectation(
+    kind: str, product: ModelProduct, learned: Learned, limits: Drift, rows: Callable[[], pl.DataFrame]
+) -> Expectation:
+    """What is expected of days, which is the same for as long as the champion is."""
+    unsettled = longest_window(product, learned.platform.project)
+    key = (kind, product.name, learned.recorded.version, learned.champion.digest, limits, unsettled)
+    return learned.platform.expectations.of(key, lambda: Expectation(rows(), limits, unsettled))
+
+
+def _learned_features(learned: Learned) -> pl.DataFrame:
+    return learned.part("train").select(DAY, *learned.model.contract.features)
+
+
+def _learned_scores(learned: Learned) -> pl.DataFrame:
+    rows = pl.concat([learned.part("train"), learned.part("validate")])
+    return rows.select(DAY, pl.Series(SCORE, learned.model.score(rows)))
 
 
 def longest_window(product: ModelProduct, project: Project) -> timedelta:

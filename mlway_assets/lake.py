@@ -95,9 +95,11 @@ class Lake:
         """The table, lazily, at `version` or as it is now. Raises MissingTableError, MissingVersionError."""
         return pl.scan_delta(self._open(layer, table, version))
 
-    def scan_days(self, layer: str, table: str, days: Sequence[date], column: str = "event_day") -> pl.LazyFrame:
-        """The rows of these days."""
-        return self.scan(layer, table).filter(pl.col(column).is_in(list(days)))
+    def scan_days(
+        self, layer: str, table: str, days: Sequence[date], column: str = "event_day", version: int | None = None
+    ) -> pl.LazyFrame:
+        """The rows of these days, at `version` or as they are now."""
+        return self.scan(layer, table, version).filter(pl.col(column).is_in(list(days)))
 
     def exists(self, layer: str, table: str) -> bool:
         """Whether the table has been written."""
@@ -133,6 +135,26 @@ class Lake:
             pl.scan_delta(opened).select(pl.len()).collect()
         except FileNotFoundError as error:
             raise MissingVersionError(layer, table, version, self.version(layer, table)) from error
+
+    def changed_days(
+        self, layer: str, table: str, before: int, after: int, column: str = "event_day"
+    ) -> list[date] | None:
+        """The days whose files two versions do not share; None of a table that is not kept by day.
+
+        Raises MissingTableError, MissingVersionError.
+        """
+        files = [self._files_by_day(layer, table, version, column) for version in (before, after)]
+        if files[0] is None or files[1] is None:
+            return None
+        return sorted({day for _, day in files[0] ^ files[1]})
+
+    def _files_by_day(self, layer: str, table: str, version: int, column: str) -> set[tuple[str, date]] | None:
+        opened = self._open(layer, table, version)
+        if opened.metadata().partition_columns != [column]:
+            return None
+        added = pa.table(opened.get_add_actions(flatten=True))
+        days = added[f"partition.{column}"].to_pylist()
+        return set(zip(added["path"].to_pylist(), days, strict=True))
 
     def replace(self, layer: str, table: str, frame: pl.DataFrame, metadata: Mapping[str, Any] | None = None) -> int:
         """Replace the whole table. Returns the new version. `metadata`, JSON by name, is part of the same commit."""

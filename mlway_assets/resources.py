@@ -6,6 +6,7 @@ from functools import cached_property
 from configs.clock import Clock, build_clock
 from configs.environments import Environment
 from configs.load import Project, load_environment, load_project
+from mlway_assets.compute.drift_judgement import Expectations
 from mlway_assets.lake import Lake
 from mlway_assets.registry import Registry
 
@@ -31,6 +32,11 @@ class Platform:
     def registry(self) -> Registry:
         """Runs and registered models."""
         return Registry(self.environment)
+
+    @cached_property
+    def expectations(self) -> Expectations:
+        """What days are held against, for as long as the process runs."""
+        return Expectations()
 
 
 def open_platform(environment: str | None = None) -> Platform:

@@ -9,6 +9,8 @@ from ray import serve
 from starlette.requests import Request
 from starlette.responses import Response
 
+from configs.clock import build_clock
+from configs.environments import SystemClock
 from configs.load import load_environment, load_project
 from serving.access import build_access
 from serving.answering import Answering
@@ -19,6 +21,8 @@ from serving.observation import Observer
 from serving.predictor import build_predictor
 from serving.request_handler import RequestHandler
 from serving.scoring import ModelFileError
+from serving.training_call import TrainingCall
+from serving.training_requests import TrainingRequests
 
 logger = logging.getLogger("ray.serve")
 
@@ -52,7 +56,9 @@ class ProductEndpoint:
         self._log = open_decision_log(project, environment, product, replica)
         self._observer = Observer(environment, product)
         answering = Answering(product.name, self._predictor, self._log, self._observer)
-        self._handler = RequestHandler(product, self._access, answering, self._observer, self._describe)
+        inbox = TrainingRequests(environment.training_requests_folder)
+        training = TrainingCall(product.name, inbox, build_clock(SystemClock(kind="system")).now)
+        self._handler = RequestHandler(product, self._access, answering, self._observer, self._describe, training)
         self._is_answering = False
         self._refused: str | None = None
 

@@ -27,6 +27,7 @@ _REFUSALS: Mapping[str, str] = {
     "504": "The endpoint took too long.",
 }
 _ASKING = ("400", "401", "403", "404", "405", "408", "409", "413", "415", "422", "429", "500", "503", "504")
+_TRAINING = ("400", "401", "403", "404", "405", "408", "413", "415", "422", "429", "500", "503", "504")
 _LOOKING = ("401", "403", "404", "405", "429", "500", "503", "504")
 _PROBING = ("404", "405", "500", "503", "504")
 _OPEN = ("404", "405", "500")
@@ -66,12 +67,14 @@ def _native_paths(product: ModelProduct) -> Json:
     ranked = _ok("Candidates, the best first.", schema_ref("ranking"))
     summary = "Put candidates in order."
     ranking = {"post": _operation(tag, "rank", summary, ranked, _ASKING) | _json_body(f"{tag}.ranking")}
+    training = _operation(tag, "train", "Ask for a training.", _accepted(), _TRAINING) | _json_body("training")
     return {
         f"{product.route}/predict": {
             "post": _operation(tag, "predict", product.description, _ok("Scores.", schema_ref("predictions")), _ASKING)
             | _json_body(instances)
         },
         **({f"{product.route}/rank": ranking} if product.task == "ranking" else {}),
+        f"{product.route}/train": {"post": training},
         f"{product.route}/model": {"get": _operation(tag, "model", "Which version answers.", status, _LOOKING)},
         f"{product.route}/health": {"get": _operation(tag, "health", "Whether the replica lives.", status, _PROBING)},
         f"{product.route}/ready": {"get": _operation(tag, "ready", "Whether it answers.", status, _PROBING)},
@@ -142,6 +145,11 @@ def _json_body(schema: str) -> Json:
 
 def _ok(description: str, schema: Json) -> Json:
     return {"200": {"description": description, "content": {"application/json": {"schema": schema}}}}
+
+
+def _accepted() -> Json:
+    schema = schema_ref("training_request")
+    return {"202": {"description": "Taken down.", "content": {"application/json": {"schema": schema}}}}
 
 
 def _refusal(status: str) -> Json:

@@ -6,6 +6,7 @@ from typing import Any
 from configs.products import ModelProduct
 from serving.open_inference import DATATYPES, IS_NULL, ProductTensors, TensorMetadata
 from serving.open_inference_json import tensor_object
+from serving.training_requests import MOST_REASON
 
 Json = dict[str, Any]
 _FIELD_SCHEMAS: Mapping[str, Json] = {
@@ -140,6 +141,15 @@ _TENSOR: Json = object_schema(
     ["name", "shape", "datatype"],
 )
 SHARED_SCHEMAS: Json = {
+    "training": object_schema(
+        {"reason": {"type": "string", "minLength": 1, "maxLength": MOST_REASON, "description": "Kept with the run."}},
+        ["reason"],
+    )
+    | {"additionalProperties": False, "example": {"reason": "new routes"}},
+    "training_request": object_schema(
+        {"request": {"type": "string"}, "product": {"type": "string"}, "reason": {"type": "string"}},
+        ["request", "product", "reason"],
+    ),
     "problem": object_schema(
         {
             "type": {"type": "string"},

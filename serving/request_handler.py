@@ -16,7 +16,8 @@ from serving.messages import Question, RequestReader
 from serving.observation import Observer
 from serving.online_views import row_count
 from serving.problems import Problem
-from serving.scopes import EXPLAIN, PREDICT
+from serving.scopes import EXPLAIN, PREDICT, TRAIN
+from serving.training_call import TrainingCall
 
 logger = logging.getLogger("ray.serve")
 _JSON, _PROBLEM = {"content-type": "application/json"}, {"content-type": "application/problem+json"}
@@ -34,9 +35,11 @@ class RequestHandler:
         answering: Answering,
         observer: Observer,
         describe: Callable[[], Mapping[str, Any]],
+        training: TrainingCall,
     ) -> None:
         """`describe` says what `/model` replies: the model, its digest, a version that was refused."""
         self._product, self._access, self._observer, self._describe = product, access, observer, describe
+        self._training = training
         reader = RequestReader(product)
         self._readers: dict[str, Callable[[bytes], Question]] = {"predict": reader.read}
         if product.task == "ranking":
@@ -50,6 +53,10 @@ class RequestHandler:
             if action in self._readers:
                 _require(method, "POST")
                 return await self._ask(action, headers, read)
+            if action == "train":
+                _require(method, "POST")
+                caller = self._admit(headers, TRAIN)
+                return await self._training.take(caller, await read())
             return self._tell(method, path, headers)
         except (Problem, AccessError) as refusal:
             return _problem(_as_problem(refusal))
@@ -70,7 +77,7 @@ class RequestHandler:
         if path in ("/health", "/ready"):
             _require(method, "GET")
             return _json({"status": "ok", "model": self._describe()["model"]})
-        known = ", ".join([*(f"/{name}" for name in self._readers), "/model", "/health", "/ready"])
+        known = ", ".join([*(f"/{name}" for name in self._readers), "/train", "/model", "/health", "/ready"])
         raise Problem(404, "Not Found", f"There is no such path here. Known: {known}.")
 
     async def _ask(self, action: str, headers: Mapping[str, str], read: Read) -> Reply:

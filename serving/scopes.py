@@ -4,8 +4,9 @@ from collections.abc import Iterable
 
 from configs.errors import MlwayError
 
-PREDICT, EXPLAIN, READ_DECISIONS, ADMIN = "predict", "explain", "decisions:read", "admin"
-ACTIONS = (PREDICT, EXPLAIN, READ_DECISIONS, ADMIN)
+PREDICT, EXPLAIN, READ_DECISIONS = "predict", "explain", "decisions:read"
+TRAIN, ADMIN = "train", "admin"
+ACTIONS = (PREDICT, EXPLAIN, READ_DECISIONS, TRAIN, ADMIN)
 EVERY_PRODUCT = "*"
 Grants = frozenset[tuple[str, str]]
 """Pairs of a product, or EVERY_PRODUCT, and an action."""

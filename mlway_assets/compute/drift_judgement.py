@@ -3,7 +3,7 @@
 How one column's drift is measured: drift.py.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from math import isnan
@@ -88,6 +88,11 @@ class Expectation:
         self._reference = Reference(expected.drop(DAY))
         self._usual = _usual(self._reference, expected, limits, unsettled)
 
+    @property
+    def columns(self) -> list[str]:
+        """The columns that are watched."""
+        return self._reference.columns
+
     def held_against(self, rows: pl.DataFrame, days: Sequence[date]) -> list[DayDrift]:
         """The drift of each day's window of `rows`, which have `event_day` and at least the columns watched."""
         limits, usual = self._limits, self._usual
@@ -104,6 +109,23 @@ class Expectation:
             )
             for day, window in _windows(rows, days, limits.window_days)
         ]
+
+
+class Expectations:
+    """The newest expectations by what they were made from: making one takes longer than judging a day."""
+
+    def __init__(self, most: int = 32) -> None:
+        """Keeps so many of them."""
+        self._most = most
+        self._kept: dict[Hashable, Expectation] = {}
+
+    def of(self, key: Hashable, make: Callable[[], Expectation]) -> Expectation:
+        """The expectation of that key, made if need be."""
+        found = self._kept.pop(key, None) or make()
+        self._kept[key] = found
+        if len(self._kept) > self._most:
+            del self._kept[next(iter(self._kept))]
+        return found
 
 
 def _windows(rows: pl.DataFrame, days: Sequence[date], window_days: int) -> list[tuple[date, pl.DataFrame]]:

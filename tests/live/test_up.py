@@ -184,7 +184,11 @@ def test_the_other_routes_answer(live: Live, path: str, status: int) -> None:
 def test_whatever_the_openapi_document_allows_or_forbids_is_answered_as_it_says_and_never_with_5xx(live: Live) -> None:
     address = f"http://127.0.0.1:{PORTS['serve']}"
     document = httpx.get(f"{address}/openapi.json", timeout=30).json()
-    headers = {"Authorization": f"Bearer {live.key}"}
+    # It may not train: what it asks is answered all the same, with 403, and opens no training.
+    made = live.run("key", "create", "anything", "--scope", "*:predict", "--scope", "*:explain", "--json")
+    key = json.loads(made.stdout)["key"]
+    headers = {"Authorization": f"Bearer {key}"}
+    assert wait_until(lambda: live.ask("/model", headers=headers).status_code == 200, 30), "no replica knows the key"
     assert ask_for_everything(address, document, headers, examples=20) > 500
 
 
@@ -281,6 +285,27 @@ def test_a_moved_alias_reaches_the_endpoint_and_a_broken_version_does_not(live: 
     finally:
         registry.promote(PRODUCT, 1)
     assert wait_until(lambda: _version(live) == 1, 120)
+
+
+def test_twenty_calls_for_a_training_start_one(live: Live) -> None:
+    calls = [live.ask("/train", "arrival_delay", json={"reason": f"call {number}"}) for number in range(20)]
+    assert [call.status_code for call in calls] == [202] * 20
+    assert wait_until(lambda: any(run["status"] in ("SUCCESS", "FAILURE") for run in trainings(live)), 300)
+    folder = live.state / "training_requests" / "arrival_delay"
+    assert wait_until(lambda: not list(folder.glob("*.json")), 90), "some wait still"
+    [run] = trainings(live)
+    tags = {tag["key"]: tag["value"] for tag in run["tags"]}
+    assert "call 0" in tags["mlway/reason"]
+    assert set(tags["mlway/requests"].split(",")) <= {call.json()["request"] for call in calls}
+
+
+def trainings(live: Live) -> list[dict[str, Any]]:
+    """What Dagster says of the runs that were opened for somebody."""
+    query = """{ runsOrError(filter: {tags: [{key: "mlway/product", value: "arrival_delay"}]}) {
+      ... on Runs { results { status tags { key value } } } } }"""
+    found = httpx.post(f"http://127.0.0.1:{PORTS['dagster']}/graphql", json={"query": query}, timeout=30).json()
+    runs: list[dict[str, Any]] = found["data"]["runsOrError"]["results"]
+    return runs
 
 
 def newest_run(registry: Registry) -> str:
