@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from configs.algorithms import HistogramBoosting
 from configs.tasks import Objective
-from mlway_assets.compute.tree_text import Leaf, Node, Split
+from mlway_assets.compute.tree_text import Leaf, Node, Split, code_places
 
 Matrix = NDArray[np.float64]
 _REGRESSION_LOSS: dict[Objective, str] = {"l2": "squared_error", "l1": "absolute_error", "quantile": "quantile"}
@@ -34,7 +34,8 @@ class Learned:
 class Columns:
     """How scikit-learn gets the feature matrix: texts first, each of its codes renumbered to those that it can tell.
 
-    scikit-learn tells at most `max_bins` texts apart: rarer ones count as missing.
+    scikit-learn tells at most `max_bins` texts apart: rarer ones count as missing. It has no column for a feature that
+    training never saw a value of.
     """
 
     order: tuple[int, ...]
@@ -49,16 +50,16 @@ class Columns:
     def _coded(values: Matrix, codes: NDArray[np.int64] | None) -> Matrix:
         if codes is None:
             return values
-        found = np.searchsorted(codes, values)  # a missing value sorts behind all others
-        is_known = found < len(codes)
-        is_known &= codes[np.minimum(found, len(codes) - 1)] == values
-        return np.where(is_known, found, _MISSING)
+        places, is_known = code_places(codes, values)
+        return np.where(is_known, places, _MISSING)
 
 
 def learn_columns(matrix: Matrix, categorical: tuple[int, ...], most: int) -> Columns:
     """The columns of a model that learns from `matrix`, of whose columns those at `categorical` hold texts' codes."""
-    numeric = [place for place in range(matrix.shape[1]) if place not in categorical]
-    return Columns((*categorical, *numeric), {place: _frequent(matrix[:, place], most) for place in categorical})
+    known = [place for place in range(matrix.shape[1]) if not np.isnan(matrix[:, place]).all()]
+    texts = [place for place in known if place in categorical]
+    numbers = [place for place in known if place not in categorical]
+    return Columns((*texts, *numbers), {place: _frequent(matrix[:, place], most) for place in texts})
 
 
 def _frequent(values: Matrix, most: int) -> NDArray[np.int64]:

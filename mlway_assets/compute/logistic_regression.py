@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from configs.algorithms import LogisticRegression
 from configs.errors import MlwayError
-from mlway_assets.compute.tree_text import Leaf, Node, Split
+from mlway_assets.compute.tree_text import Leaf, Node, Split, code_places
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -54,8 +54,8 @@ class Bins:
         if self.codes is None:
             found, is_missing = np.searchsorted(self.edges, values, side="left"), np.isnan(values)
         else:
-            found = np.searchsorted(self.codes, values)
-            is_missing = (found == len(self.codes)) | (self.codes[np.minimum(found, len(self.codes) - 1)] != values)
+            found, is_known = code_places(self.codes, values)
+            is_missing = ~is_known
         return np.where(is_missing, self.number - 1, found).astype(np.int64)
 
 

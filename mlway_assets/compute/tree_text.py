@@ -7,6 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 _CATEGORICAL, _DEFAULT_LEFT, _MISSING_IS_NAN = 1, 2, 8
 """Bits of LightGBM's `decision_type`."""
 _BITS = 32
@@ -63,6 +66,13 @@ def booster_text(features: Sequence[str], objective: Literal["binary", "regressi
         lines += ["", f"Tree={number}", *_tree_lines(tree)]
     lines += ["", "end of trees", ""]
     return str(lightgbm.Booster(model_str="\n".join(lines)).model_to_string())
+
+
+def code_places(codes: NDArray[np.int64], values: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Where each value stands among sorted codes, and whether it does; a missing value does not."""
+    padded = np.append(codes, -1)  # what stands behind all codes is none of them
+    places = np.searchsorted(codes, values)
+    return places, padded[places] == values
 
 
 def _tree_lines(tree: Node) -> Iterator[str]:

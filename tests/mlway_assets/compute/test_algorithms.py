@@ -83,7 +83,7 @@ def staged(learned: histogram_boosting.Learned, values: Matrix, kind: str) -> Ma
 
 
 @given(example=matrices(), kind=st.sampled_from(["binary", "regression"]), most=st.sampled_from([4, 17, 255]))
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_histogram_boosting_scores_as_scikit_learn_does(
     example: tuple[Matrix, Matrix, Matrix], kind: str, most: int
 ) -> None:
@@ -96,7 +96,7 @@ def test_histogram_boosting_scores_as_scikit_learn_does(
 
 
 @given(example=matrices(), bins=st.sampled_from([2, 7, 255]))
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_logistic_regression_scores_as_scikit_learn_does(example: tuple[Matrix, Matrix, Matrix], bins: int) -> None:
     seen, value, asked = example
     learned = logistic_regression.learn(LogisticRegression(bins=bins), seen, (value > 0.5).astype(float), (TEXT,))
@@ -106,6 +106,19 @@ def test_logistic_regression_scores_as_scikit_learn_does(example: tuple[Matrix, 
         np.testing.assert_allclose(booster.predict(values), expected, rtol=0, atol=1e-12)
         raw = booster.predict(values, raw_score=True)
         np.testing.assert_allclose(booster.predict(values, pred_contrib=True).sum(axis=1), raw, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("constant", [np.nan, 1.0])
+def test_features_that_say_nothing_in_training_change_no_score(constant: float) -> None:
+    random = np.random.default_rng(5)
+    seen, asked = _values(random, 300, 9, 0.1), _values(random, 100, 9, 0.1)
+    seen[:, 1:3] = constant
+    labels = (np.nan_to_num(seen[:, 0]) + random.normal(size=300) > 0.2).astype(float)
+    learned, booster = boosting("binary", seen, labels, 255)
+    np.testing.assert_allclose(booster.predict(asked), staged(learned, asked, "binary"), rtol=0, atol=1e-12)
+    card = logistic_regression.learn(LogisticRegression(), seen, labels, (TEXT,))
+    scored = lightgbm.Booster(model_str=booster_text(NAMES, "binary", card.trees())).predict(asked)
+    np.testing.assert_allclose(scored, card.model.predict_proba(card.indicators(asked))[:, 1], rtol=0, atol=1e-12)
 
 
 def test_a_scorecards_contribution_of_a_feature_is_its_points_against_their_mean() -> None:
