@@ -27,6 +27,14 @@ def backtest(
         str, typer.Option("--policy", help="With commas: never, weekly, drift, quality, declared.")
     ] = "never,weekly,drift,quality",
     output: Annotated[Path | None, typer.Option("--output", help="Folder for picture, page and figures.")] = None,
+    shuffled_by: Annotated[
+        int | None,
+        typer.Option(
+            "--shuffle-days",
+            metavar="SEED",
+            help="Put all days until the last in another order first, so that every alarm is false.",
+        ),
+    ] = None,
     environment: EnvironmentOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one object at the end.")] = False,
 ) -> None:
@@ -49,12 +57,13 @@ def backtest(
                 line.update(f"Replaying: {', '.join(left)}")
 
             line.update(f"Joining features, then replaying: {', '.join(left)}")
-            replays = replay_policies(found, platform, first.date(), last.date(), triggers, on_done)
+            replays = replay_policies(found, platform, first.date(), last.date(), triggers, on_done, shuffled_by)
             line.update("Comparing ...")
             never = next(replay for replay in replays if replay.policy == NEVER)
             outcomes = backtest_summary.summarize(found, replays, never)
         chosen = default_policy(found)
         title = f"{product}, {first:%Y-%m-%d} to {last:%Y-%m-%d}"
+        title += "" if shuffled_by is None else f", days shuffled by {shuffled_by}"
         folder = output or platform.environment.state / "backtests" / title.replace(", ", "_").replace(" ", "_")
         folder.mkdir(parents=True, exist_ok=True)
         figure = backtest_report.chart(found.watched_metric, outcomes, replays)
@@ -67,13 +76,14 @@ def backtest(
             "product": product,
             "from": f"{first:%Y-%m-%d}",
             "to": f"{last:%Y-%m-%d}",
+            "shuffled_by": shuffled_by,
             "default_policy": chosen,
             "does_default_beat_never": is_better,
             "policies": backtest_summary.as_json(outcomes, replays),
         }
         (folder / "backtest.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
         _print(title, rows, folder, result if as_json else None)
-        if not is_better:
+        if not is_better and shuffled_by is None:  # where nothing changes there is nothing to gain
             errors.print(f"The declared policy, {chosen}, does not beat never training again.")
             raise typer.Exit(1)
 

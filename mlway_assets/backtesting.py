@@ -16,6 +16,7 @@ from configs.retraining import Trigger
 from configs.splits import Split
 from feature_repo.store import open_store
 from mlway_assets.compute.backtest import POLICIES, Backtest, BacktestError, Replay, require_moving_parts
+from mlway_assets.compute.shuffled_days import shuffled_days
 from mlway_assets.drift_monitoring import longest_window
 from mlway_assets.resources import Platform
 from mlway_assets.training_sets import joined_rows
@@ -45,8 +46,11 @@ def replay_policies(
     last: date,
     triggers: Mapping[str, tuple[Trigger, ...]],
     on_done: Callable[[str], None],
+    shuffled_by: int | None = None,
 ) -> list[Replay]:
     """Replay the days from `first` to `last` under each policy, as many at once as there are cores.
+
+    With `shuffled_by`, a seed, all days until the last are put in another order first.
 
     A training gains little from a second thread, and is the same to the bit with one: policies side by side, on one
     core each, are replayed in half the time. Raises BacktestError, TrainingSetError, MissingTableError, OneClassError,
@@ -54,6 +58,8 @@ def replay_policies(
     """
     require_moving_parts(product)
     rows = _rows(product, platform, last)
+    if shuffled_by is not None:
+        rows = shuffled_days(rows, product, shuffled_by)
     _require_days(product, rows, first, last)
     features, unsettled = platform.project.model_features(product), longest_window(product, platform.project)
     workers = min(len(triggers), os.cpu_count() or 1)
