@@ -69,6 +69,17 @@ class Fairness(Frozen):
     )
 
 
+class Importance(Frozen):
+    """Scores must be made of much the same as the champion's: where they are not, a source or a feature has changed."""
+
+    maximum_shift: float = Field(
+        gt=0,
+        le=1,
+        description="Most of all importance (mean absolute SHAP values, of both models on the same rows) that may lie "
+        "with other features than the champion's.",
+    )
+
+
 class KnownCase(Frozen):
     """Rows of which people know what to expect."""
 
@@ -135,6 +146,7 @@ class PromotionGate(Frozen):
     slices: Slices | None = None
     calibration: Calibration | None = None
     fairness: Fairness | None = None
+    importance: Importance | None = None
     behaviour: Behaviour | None = None
     cost: Cost = Cost()
     plausible: Plausible = Plausible()

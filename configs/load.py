@@ -307,3 +307,5 @@ def _check_product(project: Project, product: ModelProduct) -> None:
             owners[name] = group_name
     for name in product.exclude:
         _reference(file, "exclude", name, owners)
+    for name in product.card.slices:
+        _reference(file, "card.slices", name, [*request, *owners])

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from pydantic import Field
 
-from configs.schema import Duration, Frozen
+from configs.schema import Duration, Frozen, Name
 from configs.tasks import Metric
 
 
@@ -37,6 +37,9 @@ class InputDrift(Drift):
     maximum_drifted_share: float = Field(
         default=0.25, ge=0, le=1, description="Most of the features that may have drifted: some always do."
     )
+    report_rows: int = Field(
+        default=5_000, ge=100, le=100_000, description="Most rows of either side that the pictures of a report show."
+    )
 
 
 class Change(Frozen):
@@ -54,6 +57,21 @@ class Change(Frozen):
     false_alarm_probability: float = Field(default=0.05, gt=0, lt=1)
 
 
+class QualitySlices(Frozen):
+    """Parts of the rows whose quality is watched apart, each against its own on the days that judged the champion."""
+
+    by: tuple[str, ...] = Field(
+        default=(), description="Fields of the request, each value a slice; left out, those of the gate's slices."
+    )
+    minimum_rows: int = Field(default=300, ge=2, description="Smaller slices of the newest days say nothing.")
+    maximum_worsening: float = Field(
+        default=0.25,
+        ge=0,
+        description="Most by which a slice may be worse, as a share of what it was. The `p_value` of all slices "
+        "together is that of the whole.",
+    )
+
+
 class Quality(Frozen):
     """How good the champion is on late labels, held against the days by which it was judged: slowly, by the mean of
     `window_days`, and at once, by their sudden change.
@@ -65,6 +83,13 @@ class Quality(Frozen):
         default=timedelta(days=1),
         description="So long after a day's last event its labels may take. Younger days do not count: the labels that "
         "come first are no fair sample.",
+    )
+    minimum_labelled_share: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Of a day with fewer labels nothing is said, but that they are missing. What never has one, such "
+        "as a cancelled flight, counts as missing.",
     )
     maximum_worsening: float = Field(
         default=0.05,
@@ -78,6 +103,62 @@ class Quality(Frozen):
         description="How unlikely so bad days must be for a champion that is worse by no more than that: Welch's test.",
     )
     change: Change = Change()
+    slices: QualitySlices = QualitySlices()
+
+
+class ServingSkew(Frozen):
+    """What the endpoint's models saw, as it was logged, held against the lake's features as of the same moments.
+
+    A value is behind where the lake has one that is younger than all that the online store had given of its group: the
+    store was filled too seldom. Any other difference is a fault of some part of the way.
+    """
+
+    sample_rows: int = Field(default=500, ge=1, le=100_000, description="Rows of a day's decisions, drawn by chance.")
+    minimum_rows: int = Field(default=20, ge=1, description="Of fewer nothing is said.")
+    tolerance: float = Field(
+        default=0.0, ge=0, lt=1, description="What a number may be off, as a share of the greater one; 0: nothing."
+    )
+    maximum_differing_share: float = Field(
+        default=0.01, ge=0, le=1, description="Most of a feature's values that may differ without being behind."
+    )
+    maximum_behind_share: float = Field(
+        default=0.5, ge=0, le=1, description="Most of a feature's values that may differ because they are behind."
+    )
+
+
+class FeatureFreshness(Frozen):
+    """How old the values are that the endpoint answers with, group by group."""
+
+    minimum_rows: int = Field(default=20, ge=1, description="Of fewer nothing is said.")
+    maximum_expired_share: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Most rows for which all that a group knows is past its time to live, so that models saw nothing.",
+    )
+    maximum_ages: dict[Name, Duration] = Field(
+        default={}, description="Feature group to the age that 95% of its values must not exceed, where there are any."
+    )
+
+
+class ServiceHealth(Frozen):
+    """How the endpoint has answered, by its decision log, and by its request log where it runs on this machine."""
+
+    minimum_requests: int = Field(
+        default=0, ge=0, description="Fewer on a day are too few: who is always asked has fallen silent."
+    )
+    maximum_degraded_share: float = Field(
+        default=0.01, ge=0, le=1, description="Most answers that may lack a part of the platform."
+    )
+    maximum_baseline_share: float = Field(
+        default=0.01, ge=0, le=1, description="Most answers that the baseline may give instead of a model."
+    )
+    maximum_failed_share: float = Field(
+        default=0.01, ge=0, le=1, description="Most requests that the endpoint itself may fail: status 500 and above."
+    )
+    maximum_milliseconds: float = Field(
+        default=500, gt=0, description="Longest that 99% of the answers may take, from the request in hand to the log."
+    )
 
 
 class Monitoring(Frozen):
@@ -88,3 +169,6 @@ class Monitoring(Frozen):
         default=Drift(), description="Of the champion's scores, held against those of its training and validation part."
     )
     quality: Quality = Quality()
+    serving_skew: ServingSkew = ServingSkew()
+    feature_freshness: FeatureFreshness = FeatureFreshness()
+    service_health: ServiceHealth = ServiceHealth()

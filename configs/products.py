@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from configs.algorithms import ALGORITHMS
+from configs.cards import Card
 from configs.gates import PromotionGate
 from configs.monitoring import Monitoring
 from configs.retraining import Retraining
@@ -156,6 +157,7 @@ class ModelProduct(Frozen):
     retraining: Retraining = Retraining()
     baseline: Baseline
     endpoint: Endpoint = Endpoint()
+    card: Card = Card()
 
     @field_validator("name")
     @classmethod
@@ -211,8 +213,20 @@ class ModelProduct(Frozen):
 
     @field_validator("monitoring")
     @classmethod
-    def _quality_is_of_the_task(cls, value: Monitoring, info: ValidationInfo) -> Monitoring:
+    def _is_of_the_task_and_its_inputs(cls, value: Monitoring, info: ValidationInfo) -> Monitoring:
         _require_metric("quality.metric", value.quality.metric, info.data.get("task"))
+        known = info.data["population"].request if "population" in info.data else value.quality.slices.by
+        if unknown := sorted(set(value.quality.slices.by) - set(known)):
+            raise ValueError(
+                f"`quality.slices.by` names {', '.join(unknown)}, which population.request does not have: use some of "
+                f"{', '.join(known)}"
+            )
+        groups = info.data.get("features", value.feature_freshness.maximum_ages)
+        if unknown := sorted(set(value.feature_freshness.maximum_ages) - set(groups)):
+            raise ValueError(
+                f"`feature_freshness.maximum_ages` names {', '.join(unknown)}, which is none of this product's "
+                f"`features`: use some of {', '.join(groups)}"
+            )
         return value
 
     @field_validator("baseline")
@@ -268,9 +282,21 @@ class ModelProduct(Frozen):
         return self.gate.metric_name if metric in (None, self.gate.metric) else str(metric)
 
     @property
+    def watched_slices(self) -> tuple[str, ...]:
+        """The request's fields by whose values quality on late labels is watched."""
+        gate = self.gate.slices.by if self.gate.slices else ()
+        return self.monitoring.quality.slices.by or tuple(name for name in gate if name in self.population.request)
+
+    @property
     def is_watched_metric_lower_better(self) -> bool:
         """Whether less of it is better."""
         return (self.monitoring.quality.metric or self.gate.metric) in LOWER_IS_BETTER
+
+    @property
+    def card_slices(self) -> tuple[str, ...]:
+        """What the model card shows metrics by: what is declared for it, else what the gate looks at."""
+        asked = (self.gate.slices, self.gate.fairness)
+        return self.card.slices or tuple(dict.fromkeys(name for each in asked if each is not None for name in each.by))
 
     @property
     def route(self) -> str:

@@ -51,6 +51,13 @@ class CuratedDeclaration(Frozen):
     maximum_quarantined_share: float = Field(
         default=0.001, ge=0, le=1, description="If more of the rows are quarantined, the table keeps what it had."
     )
+    maximum_scale_change: float | None = Field(
+        default=8,
+        gt=1,
+        description="In a table kept by event day: where the median of a number column, without sign and zeros, is so "
+        "many times greater or smaller on a day than on each of the 28 before, a unit may have changed, and the table "
+        "keeps what it had. Null: any day passes.",
+    )
 
     @model_validator(mode="after")
     def _columns_are_not_the_lakes(self) -> "CuratedDeclaration":

@@ -6,6 +6,7 @@ In production the machine's clock, the daily schedule and the sensors do what st
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import takewhile
 
 import dagster as dg
 
@@ -20,6 +21,7 @@ from mlway_assets.rollout import desired_versions, open_serve_api, roll_out_vers
 from serving.training_requests import TrainingRequests
 
 OnStep = Callable[[str, str, str], None]
+_MOST_RUNS = 50
 
 
 class StandingClockError(MlwayError):
@@ -40,10 +42,13 @@ class Trained:
 
 @dataclass(frozen=True)
 class DayDone:
-    """A day that is over: what failed of its jobs, what was trained, what asked in vain, what endpoints took up."""
+    """A day that is over: what failed of its jobs, what its checks warn of, what was trained, what asked in vain, what
+    endpoints took up.
+    """
 
     day: date
     failure: str | None
+    marks: tuple[str, ...]
     trained: tuple[Trained, ...]
     held_back: tuple[str, ...]
     rolled_out: tuple[str, ...]
@@ -52,7 +57,8 @@ class DayDone:
 def advance(platform: Platform, instance: dg.DagsterInstance, days: int, on_step: OnStep) -> Iterator[DayDone]:
     """Let `days` days pass, and give each as it is over.
 
-    What fails stops its own day only: the champions stay, and the next day is tried. Raises StandingClockError.
+    What fails stops its own day only: the champions stay, and the next day is tried. No sensor trains meanwhile.
+    Raises StandingClockError, TimeIsMovedError.
     """
     clock = platform.clock
     if not isinstance(clock, ReplayedTime):
@@ -60,11 +66,12 @@ def advance(platform: Platform, instance: dg.DagsterInstance, days: int, on_step
             f"The environment {platform.environment.name!r} follows the machine's clock: time passes by itself.\n"
             "Hint: `clock: {kind: replay, at: ...}` is what can be moved on."
         )
-    for _ in range(days):
-        day = clock.now().date()
-        _require_kept(platform, day)
-        clock.move_to(datetime.combine(day + timedelta(days=1), time(0), UTC))
-        yield _day(platform, instance, day, on_step)
+    with clock.moving():
+        for _ in range(days):
+            day = clock.now().date()
+            _require_kept(platform, day)
+            clock.move_to(datetime.combine(day + timedelta(days=1), time(0), UTC))
+            yield _day(platform, instance, day, on_step)
 
 
 def _require_kept(platform: Platform, day: date) -> None:
@@ -77,6 +84,7 @@ def _require_kept(platform: Platform, day: date) -> None:
 
 
 def _day(platform: Platform, instance: dg.DagsterInstance, day: date, on_step: OnStep) -> DayDone:
+    last = next((run.run_id for run in instance.get_runs(limit=1)), None)
     served = [name for name in platform.project.products if platform.registry.champion(name) is not None]
     failure = None
     try:
@@ -84,16 +92,28 @@ def _day(platform: Platform, instance: dg.DagsterInstance, day: date, on_step: O
         run_jobs(platform, instance, [JobRun(DAILY if served else INGEST, (day,), tuple(served))], on_step)
     except RunError as error:
         failure = str(error)
-    trained, held_back = [], []
+    trained, held_back, marks = [], [], _marks(instance, last)
     inbox = TrainingRequests(platform.environment.training_requests_folder)
-    for name in served if failure is None else ():
+    for name in served:
         decision = decide(platform.project.products[name], platform, instance, inbox.pending(name))
         if decision.reasons:
             trained.append(_train(platform.project.products[name], platform, instance, decision, on_step))
             inbox.remove(decision.requests)
         elif decision.held_back:
             held_back.append(f"{name}: {decision.held_back}")
-    return DayDone(day, failure, tuple(trained), tuple(held_back), tuple(_roll_out(platform)))
+    return DayDone(day, failure, tuple(marks), tuple(trained), tuple(held_back), tuple(_roll_out(platform)))
+
+
+def _marks(instance: dg.DagsterInstance, last: str | None) -> list[str]:
+    """What checks of the runs after the `last` one have warned of."""
+    runs = list(takewhile(lambda run: run.run_id != last, instance.get_runs(limit=_MOST_RUNS)))
+    wanted = dg.DagsterEventType.ASSET_CHECK_EVALUATION
+    entries = (entry for run in reversed(runs) for entry in instance.all_logs(run.run_id, of_type=wanted))
+    return [
+        f"{found.check_name} of {found.asset_key.to_user_string()}: {(found.description or '').splitlines()[0]}"
+        for found in (entry.get_dagster_event().asset_check_evaluation_data for entry in entries)
+        if not found.passed and found.severity == dg.AssetCheckSeverity.WARN
+    ]
 
 
 def _train(

@@ -123,7 +123,7 @@ def _lines(day: "DayDone") -> list[str]:
         f"{day.day} {each.product}: {', '.join(each.reasons)}: {_outcome(each.version, each.is_champion)}"
         for each in day.trained
     ]
-    return [*failed, *trained]
+    return [*failed, *(f"{day.day} {mark}" for mark in day.marks), *trained]
 
 
 def _outcome(version: int | None, is_champion: bool) -> str:
@@ -169,6 +169,7 @@ def _as_json(done: "Sequence[DayDone]", answers: "dict[str, Answers]") -> dict[s
             {
                 "day": day.day.isoformat(),
                 "failure": day.failure,
+                "marks": day.marks,
                 "held_back": day.held_back,
                 "rolled_out": day.rolled_out,
                 "trained": [

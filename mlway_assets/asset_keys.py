@@ -58,6 +58,11 @@ def input_drift_key(product: str) -> AssetKey:
     return AssetKey(["monitoring", product, "input_drift"])
 
 
+def input_drift_report_key(product: str) -> AssetKey:
+    """Pages of pictures of the same."""
+    return AssetKey(["reports", product, "input_drift"])
+
+
 def prediction_drift_key(product: str) -> AssetKey:
     """How far each day's scores have moved from those that were learned from."""
     return AssetKey(["monitoring", product, "prediction_drift"])
@@ -66,3 +71,29 @@ def prediction_drift_key(product: str) -> AssetKey:
 def quality_key(product: str) -> AssetKey:
     """How good each day's scores were, by the labels that are known."""
     return AssetKey(["monitoring", product, "quality"])
+
+
+def serving_skew_key(product: str) -> AssetKey:
+    """How far what each day's answers were made from lies from what the lake knew then."""
+    return AssetKey(["monitoring", product, "serving_skew"])
+
+
+def feature_freshness_key(product: str) -> AssetKey:
+    """How old the feature values of each day's answers were."""
+    return AssetKey(["monitoring", product, "feature_freshness"])
+
+
+def service_health_key(product: str) -> AssetKey:
+    """How each day's requests were answered."""
+    return AssetKey(["monitoring", product, "service_health"])
+
+
+MONITORED_KEYS = (
+    input_drift_key,
+    prediction_drift_key,
+    quality_key,
+    serving_skew_key,
+    feature_freshness_key,
+    service_health_key,
+)
+"""What is monitored of a product, each as a function of its name."""

@@ -7,19 +7,19 @@ import dagster as dg
 from configs.catalogue import CatalogueWarning
 from mlway_assets.compute.drift_judgement import DayDrift, Finding
 from mlway_assets.compute.gate import GateRule, Subject
-from mlway_assets.compute.monitoring_plots import Bar, drift_plot, quality_plot
-from mlway_assets.compute.quality import DayQuality
+from mlway_assets.compute.monitoring_plots import Bar, drift_plot
+from mlway_assets.compute.quarantine import Curated
 from mlway_assets.contracts import Violations
 from mlway_assets.leakage import LeakReport
 from mlway_assets.metadata import picture
 from mlway_assets.online_skew import SkewReport
 from mlway_assets.parity import ParityReport
-from mlway_assets.quality_monitoring import QualityReport
 from serving.decision_segments import ChainError
 
 CATALOGUE = "catalogue"
 CHAIN = "chain"
 CONTRACT = "contract"
+FEATURE_FRESHNESS = "feature_freshness"
 INPUT_DRIFT = "input_drift"
 NO_LEAK = "no_leak"
 ONLINE_SKEW = "online_skew"
@@ -27,6 +27,8 @@ PARITY = "parity"
 PREDICTION_DRIFT = "prediction_drift"
 QUALITY = "quality"
 QUARANTINED_SHARE = "quarantined_share"
+SERVICE_HEALTH = "service_health"
+SERVING_SKEW = "serving_skew"
 _MOST_COLUMNS = 15
 
 
@@ -64,14 +66,16 @@ def contract_check(broken: Violations) -> dg.AssetCheckResult:
     )
 
 
-def quarantined_share_check(share: float, maximum: float) -> dg.AssetCheckResult:
-    """Passes when no more than the stated share of rows was quarantined."""
+def quarantined_share_check(curated: Curated, maximum: float) -> dg.AssetCheckResult:
+    """Passes when no more than the stated share of rows was quarantined; copies of rows that are kept do not count."""
+    share, reasons = curated.broken_share, curated.frequent_reasons
+    told = "".join(f" {rows:,}: {reason}." for reason, rows in reasons[:3])
     return dg.AssetCheckResult(
         check_name=QUARANTINED_SHARE,
         passed=share <= maximum,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=f"{share:.4%} of the rows were quarantined; at most {maximum:.4%} may be.",
-        metadata={"share": share, "maximum": maximum},
+        description=f"{share:.4%} of the rows were quarantined; at most {maximum:.4%} may be.{told}",
+        metadata={"share": share, "maximum": maximum, "reasons": dg.MetadataValue.json(dict(reasons))},
     )
 
 
@@ -144,7 +148,7 @@ def drift_check(name: str, found: DayDrift) -> dg.AssetCheckResult:
         check_name=name,
         passed=found.is_within_limits,
         severity=dg.AssetCheckSeverity.WARN,
-        description=_told(found),
+        description=drift_told(found),
         metadata={
             "drifted": dg.MetadataValue.json([each.drift.name for each in found.drifted]),
             "columns": dg.MetadataValue.md(table),
@@ -153,7 +157,8 @@ def drift_check(name: str, found: DayDrift) -> dg.AssetCheckResult:
     )
 
 
-def _told(found: DayDrift) -> str:
+def drift_told(found: DayDrift) -> str:
+    """What was found of a day, in a sentence or a few."""
     days = f"{found.days} days up to {found.day}"
     if not found.is_told:
         needed = f"at least {found.minimum_rows:,} of {found.least_days} days must be there"
@@ -179,51 +184,6 @@ def _cause(found: Finding) -> str:
         return f"{drift.name}: PSI {drift.psi:.2f}"
     part, before, now = drift.most_moved.part, drift.most_moved.expected_share, drift.most_moved.seen_share
     return f"{drift.name}: {now:.0%} are {part}, {before:.0%} were (PSI {drift.psi:.2f})"
-
-
-def quality_check(name: str, found: QualityReport) -> dg.AssetCheckResult:
-    """Passes unless days are worse than chance allows a champion that is as good as it may be; it stops nothing."""
-    measured = [(each.day, each.metrics[found.metric]) for each in found.days if found.metric in each.metrics]
-    comparison = found.verdict.comparison
-    pictures = (
-        {}
-        if comparison is None
-        else {"picture": picture(quality_plot(found.metric, measured, comparison.expected_mean))}
-    )
-    rows = [f"| {each.day} | {each.rows:,} | {each.labelled:,} | {_cell(each, found.metric)} |" for each in found.days]
-    table = "\n".join([f"| day | rows | labelled | {found.metric} |", "|---" * 4 + "|", *rows])
-    return dg.AssetCheckResult(
-        check_name=name,
-        passed=found.is_within_limits,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=_quality_told(found),
-        metadata={"days": dg.MetadataValue.md(table), **pictures},
-    )
-
-
-def _cell(day: DayQuality, metric: str) -> str:
-    return f"{day.metrics[metric]:.4f}" if metric in day.metrics else ""
-
-
-def _quality_told(found: QualityReport) -> str:
-    known = f"{found.labelled:,} of {found.rows:,} rows of the settled days up to {found.day} have labels"
-    comparison, change = found.verdict.comparison, found.verdict.change
-    if comparison is None:
-        return f"{known}, too few to say how good the champion is."
-    low, high = comparison.interval
-    moved = f"{abs(comparison.worsening):.1%} {'worse' if comparison.worsening > 0 else 'better'}"
-    sudden = (
-        ""
-        if change is None
-        else f" The newest {change.days} days add up to {change.sum:.1f} deviations beyond usual ones; "
-        f"{change.limit:.1f} they may."
-    )
-    return (
-        f"{found.metric} over {comparison.days} days: {comparison.mean:.4f} ({low:.4f} to {high:.4f}), where the "
-        f"days that it was judged by had {comparison.expected_mean:.4f}: {moved}. Were it "
-        f"{found.limits.maximum_worsening:.0%} worse, as it may be, days like these had p = {comparison.p_value:.2g}."
-        f"{sudden} {known}."
-    )
 
 
 def gate_checks(asked: Sequence[Subject], rules: Sequence[GateRule]) -> list[dg.AssetCheckResult]:

@@ -23,8 +23,10 @@ from configs.load import load_environment
 from mlway_assets.access_commands import key
 from mlway_assets.advance_commands import advance
 from mlway_assets.backtest_commands import backtest
+from mlway_assets.card_commands import card, promote
 from mlway_assets.catalogue_commands import features, rebuild_training_set, training_sets
 from mlway_assets.decision_commands import explain_decision, verify_log
+from mlway_assets.evidence_commands import evidence
 from mlway_assets.retrain_commands import retrain
 from mlway_assets.serve_commands import node, serve_config
 from mlway_assets.terminal import EnvironmentOption, choose_running, console, errors
@@ -113,7 +115,9 @@ def status(
 def materialize(
     jobs: Annotated[
         list[str] | None,
-        typer.Argument(help="ingest, train, predict, monitor; by default all, in this order. daily: all but train."),
+        typer.Argument(
+            help="ingest, train, predict, monitor; by default all, in this order. daily: all but train. report: drift."
+        ),
     ] = None,
     environment: EnvironmentOption = None,
     first: Annotated[datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="First day.")] = None,
@@ -126,15 +130,14 @@ def materialize(
     """Run the graph's jobs in this process."""
     with _clear_errors():
         choose_running(environment)
-        from mlway_assets.jobs import DAILY
-        from mlway_assets.local.graph import JOBS, RunError, plan, run_jobs
+        from mlway_assets.local.graph import ASKED_FOR, JOBS, RunError, plan, run_jobs
         from mlway_assets.local.instance import open_instance
         from mlway_assets.local.paths import local_paths
         from mlway_assets.resources import open_platform
 
-        unknown = [job for job in jobs or () if job not in (*JOBS, DAILY)]
+        unknown = [job for job in jobs or () if job not in (*JOBS, *ASKED_FOR)]
         if unknown:
-            raise RunError(f"There is no job {unknown[0]!r}. Known: {', '.join((*JOBS, DAILY))}.")
+            raise RunError(f"There is no job {unknown[0]!r}. Known: {', '.join((*JOBS, *ASKED_FOR))}.")
         platform = open_platform()
         days = (first.date() if first else None, last.date() if last else None)
         runs = plan(platform, jobs or JOBS, *days, products=product or ())
@@ -145,7 +148,7 @@ def materialize(
 
 _COMMANDS = (
     *(advance, backtest, retrain, features, training_sets, rebuild_training_set),
-    *(verify_log, explain_decision, serve_config, node),
+    *(card, evidence, promote, verify_log, explain_decision, serve_config, node),
 )
 for _command in _COMMANDS:
     app.command()(_command)

@@ -4,7 +4,7 @@ What each is made from, by which function, and how many rows it may quarantine. 
 `mlway_assets/declared_tables.py`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -12,7 +12,8 @@ import polars as pl
 
 from mlway_assets import contracts
 from mlway_assets.compute import dimensions, flights, weather
-from mlway_assets.compute.quarantine import Curated
+from mlway_assets.compute.quarantine import Curated, without_copies
+from mlway_assets.compute.scale import ChangedScale, changed_scales, days_before
 from mlway_assets.contracts import Contract, Violations, violations
 from mlway_assets.lake import Lake
 
@@ -33,6 +34,7 @@ class CuratedTable:
     partitioned_inputs: tuple[Table, ...] = ()
     whole_inputs: tuple[Table, ...] = ()
     maximum_quarantined_share: float = 0.001
+    maximum_scale_change: float | None = 8
     lineage: Mapping[str, tuple[str, ...]] | None = None
 
     @property
@@ -147,48 +149,56 @@ CURATED_TABLES = {
 
 @dataclass(frozen=True)
 class CuratedWrite:
-    """What was curated: the rows, those quarantined, what breaks the contract all the same, the version written."""
+    """What was curated: the rows, those quarantined, what is wrong all the same, the version written."""
 
     curated: Curated
     broken: Violations
-    maximum_quarantined_share: float
+    changed_scales: Sequence[ChangedScale]
     version: int | None
-
-    @property
-    def quarantined_share(self) -> float:
-        """Quarantined rows among all."""
-        return _share(self.curated)
 
 
 def curate(table: CuratedTable, lake: Lake, days: list[date]) -> CuratedWrite:
     """Curate and write `days` of a partitioned table, or the whole of another.
 
-    Rows that break the contract are quarantined. Where more than the stated share is, or the contract does not hold
-    even so, the table keeps what it had, and only the quarantine is written. The quarantine is written first: should
-    the second commit never happen, the next run does both again.
+    Copies and rows that break the contract are quarantined. Where more than the stated share breaks a rule, the
+    contract does not hold even so, or values are of another size than on the days before, the table keeps what it had,
+    and only the quarantine is written. The quarantine is written first: should the second commit never happen, the
+    next run does both again.
     """
     frames = [lake.scan_days(layer, name, days).collect() for layer, name in table.partitioned_inputs]
     frames += [lake.scan(layer, name).collect() for layer, name in table.whole_inputs]
-    curated = table.curate(*(_as_received(frame) for frame in frames))
+    first, *others = (_as_received(frame) for frame in frames)
+    received, copies = without_copies(first)
+    curated = table.curate(received, *others)
     broken = violations(table.contract, curated.rows)
     if broken.rows:
         curated = curated.without(broken.rows)
         broken = violations(table.contract, curated.rows)
+    curated = curated.with_copies(copies)
+    changed = _changed_scales(table, lake, curated.rows, days)
     _write(table, lake, "quarantine", curated.quarantined, days)
-    is_sound = not broken and _share(curated) <= table.maximum_quarantined_share
+    is_sound = not broken and not changed and curated.broken_share <= table.maximum_quarantined_share
     version = _write(table, lake, "curated", curated.rows, days) if is_sound else None
-    return CuratedWrite(curated, broken, table.maximum_quarantined_share, version)
+    return CuratedWrite(curated, broken, changed, version)
+
+
+def _changed_scales(table: CuratedTable, lake: Lake, rows: pl.DataFrame, days: list[date]) -> list[ChangedScale]:
+    """Of the days that are to be written, beside those before them, new or as they are in the lake."""
+    if table.maximum_scale_change is None or not table.is_partitioned:
+        return []
+    others = sorted({before for day in days for before in days_before(day)} - set(days))
+    if lake.exists("curated", table.name):
+        known = lake.scan_days("curated", table.name, others)
+        # A column that is new, or had another type, has nothing to be held against.
+        same = [name for name, kind in known.collect_schema().items() if rows.schema.get(name) == kind]
+        rows = pl.concat([rows, known.select(same).collect()], how="diagonal")
+    return changed_scales(rows, days, table.maximum_scale_change)
 
 
 def _write(table: CuratedTable, lake: Lake, layer: str, frame: pl.DataFrame, days: list[date]) -> int:
     if table.is_partitioned:
         return lake.replace_days(layer, table.name, frame, days)
     return lake.replace(layer, table.name, frame)
-
-
-def _share(curated: Curated) -> float:
-    total = len(curated.rows) + len(curated.quarantined)
-    return len(curated.quarantined) / total if total else 0.0
 
 
 def _as_received(frame: pl.DataFrame) -> pl.DataFrame:

@@ -63,6 +63,7 @@ def declared_table(source: Source, raw: str) -> CuratedTable:
         partitioned_inputs=inputs if table.is_partitioned else (),
         whole_inputs=() if table.is_partitioned else inputs,
         maximum_quarantined_share=table.curated.maximum_quarantined_share,
+        maximum_scale_change=table.curated.maximum_scale_change,
         lineage=lineage | ({EVENT_DAY: table.event_day} if table.is_partitioned else {}),
     )
 

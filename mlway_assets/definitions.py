@@ -11,6 +11,7 @@ from mlway_assets.assets.models import build_models
 from mlway_assets.assets.monitoring import build_monitoring
 from mlway_assets.assets.predictions import build_predictions
 from mlway_assets.assets.raw import build_raw
+from mlway_assets.assets.reports import build_reports
 from mlway_assets.declarations import check_declarations
 from mlway_assets.declared_tables import curated_tables
 from mlway_assets.jobs import build_jobs
@@ -34,6 +35,7 @@ def build_definitions(platform: Platform) -> dg.Definitions:
         build_models(project),
         build_predictions(project, days),
         build_monitoring(project, days),
+        build_reports(project, days),
         build_jobs(platform, days),
         build_sensors(platform, days),
         dg.Definitions(resources={"platform": platform}, executor=dg.in_process_executor),

@@ -5,6 +5,7 @@ column.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import date, timedelta
 
 import polars as pl
@@ -50,8 +51,21 @@ def prediction_drift_table(product: str) -> str:
     return f"{product}_prediction_drift"
 
 
-def watch_inputs(product: ModelProduct, platform: Platform, days: Sequence[date]) -> list[DayDrift]:
-    """The drift of the champion's features on each of these days, which replaces what was known of them.
+@dataclass(frozen=True)
+class Inputs:
+    """The champion's features in some days' windows, and each day's drift."""
+
+    learned: Learned
+    rows: pl.DataFrame
+    found: Sequence[DayDrift]
+
+    def expected(self) -> pl.DataFrame:
+        """The features of the champion's training part, which are read now."""
+        return _learned_features(self.learned)
+
+
+def judge_inputs(product: ModelProduct, platform: Platform, days: Sequence[date]) -> Inputs:
+    """Hold these days against the champion, and keep nothing.
 
     Raises MissingFeaturesError, MissingTableError, and what learned_by_champion does.
     """
@@ -60,10 +74,18 @@ def watch_inputs(product: ModelProduct, platform: Platform, days: Sequence[date]
     rows = features_of_days(product, platform, with_those_before(days, limits.window_days))
     if missing := [name for name in expectation.columns if name not in rows.columns]:
         raise MissingFeaturesError(missing)
-    found = expectation.held_against(rows, days)
-    table = _table(found, learned.champion)
+    return Inputs(learned, rows, expectation.held_against(rows, days))
+
+
+def watch_inputs(product: ModelProduct, platform: Platform, days: Sequence[date]) -> Sequence[DayDrift]:
+    """The drift of the champion's features on each of these days, which replaces what was known of them.
+
+    Raises what judge_inputs does.
+    """
+    inputs = judge_inputs(product, platform, days)
+    table = _table(inputs.found, inputs.learned.champion)
     platform.lake.replace_days(LAYER, input_drift_table(product.name), table, days)
-    return found
+    return inputs.found
 
 
 def watch_predictions(product: ModelProduct, platform: Platform, days: Sequence[date]) -> list[DayDrift]:

@@ -6,6 +6,7 @@ from datetime import date, datetime
 
 import polars as pl
 
+from configs.sources import EVENT_DAY
 from mlway_assets.lake import Lake
 from mlway_assets.sources.reading import SourceError, TableReader
 
@@ -18,6 +19,12 @@ class Ingested:
     version: int | None
     days: tuple[date, ...]
     failures: Mapping[date, SourceError]
+
+    @property
+    def empty(self) -> list[date]:
+        """The days that were written without a row."""
+        found = set(self.frame[EVENT_DAY]) if self.days else set()
+        return [day for day in self.days if day not in found]
 
 
 def ingest_days(reader: TableReader, lake: Lake, table: str, days: Sequence[date], now: datetime) -> Ingested:

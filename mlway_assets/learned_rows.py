@@ -5,13 +5,27 @@ from functools import cached_property
 
 import polars as pl
 
+from configs.errors import MlwayError
 from configs.products import ModelProduct
 from configs.splits import Part
 from mlway_assets.compute.population import part_of
-from mlway_assets.registry import ModelVersion
+from mlway_assets.lake import MissingTableError, MissingVersionError
+from mlway_assets.registry import ModelVersion, UnknownTrainingSetError
 from mlway_assets.resources import Platform
-from mlway_assets.training_sets import LAYER, TrainingSetVersion, as_declared, find_training_set
+from mlway_assets.training_sets import LAYER, TrainingSetError, TrainingSetVersion, as_declared, find_training_set
 from serving.scoring import ScoringModel, load_model
+
+
+class MissingReferenceError(MlwayError):
+    """What a champion has learned from is gone, so that no day can be held against it."""
+
+    def __init__(self, champion: ModelVersion, error: MlwayError) -> None:
+        super().__init__(
+            f"Version {champion.version} of {champion.product} cannot be watched: what it has learned from is gone. "
+            f"{str(error).splitlines()[0]}\n"
+            "Hint: endpoints answer as before. A version that is trained anew can be watched: "
+            f"`mlway retrain {champion.product} --reason 'the reference is gone'`."
+        )
 
 
 @dataclass(frozen=True)
@@ -45,10 +59,14 @@ class Learned:
 
 
 def learned_by_champion(product: ModelProduct, platform: Platform) -> Learned:
-    """Raises MissingChampionError, TrainingSetError, MissingVersionError."""
+    """Raises MissingChampionError, MissingReferenceError."""
     champion = platform.registry.require_champion(product.name)
-    version = platform.registry.training_set_version(champion)
-    recorded = find_training_set(product.name, version, platform)
-    declared, _ = as_declared(recorded)
-    platform.lake.require_files(LAYER, product.name, version)
+    try:
+        recorded = find_training_set(product.name, platform.registry.training_set_version(champion), platform)
+        declared, _ = as_declared(recorded)
+        platform.lake.require_files(LAYER, product.name, recorded.version)
+        table = declared.population.table
+        platform.lake.require_files("curated", table, recorded.record.inputs[f"curated/{table}"])
+    except (MissingTableError, MissingVersionError, TrainingSetError, UnknownTrainingSetError) as error:
+        raise MissingReferenceError(champion, error) from error
     return Learned(champion, declared, recorded, platform)

@@ -5,9 +5,13 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from configs.clock import build_clock
+from configs.environments import SystemClock
 from configs.errors import MlwayError
 from configs.products import ModelProduct
 from feature_repo.services import service_name
+from mlway_assets.approvals import approve
+from mlway_assets.compute.card import Approval
 from mlway_assets.compute.gate import GateRule
 from mlway_assets.compute.judgement import Incumbent, incumbent, judged_by
 from mlway_assets.compute.plots import candidate_plots
@@ -15,6 +19,8 @@ from mlway_assets.compute.population import in_order, part_of
 from mlway_assets.compute.search import Study
 from mlway_assets.compute.search_plots import HISTORY, history_plot
 from mlway_assets.compute.training import Candidate, train
+from mlway_assets.explanation import Explanation, explain_candidate
+from mlway_assets.model_card import publish_card, record_card
 from mlway_assets.registry import TRAINING_SET_TAG, ModelVersion, git_commit
 from mlway_assets.resources import Platform
 from mlway_assets.training_sets import LAYER, newest_training_set, recorded_split
@@ -38,15 +44,16 @@ class GateError(MlwayError):
 
 @dataclass(frozen=True)
 class LoggedCandidate:
-    """A candidate, the MLflow run that holds it, and the search for its parameters, where there was one."""
+    """A candidate, the MLflow run that holds it, what its scores are made of, and the search for its parameters."""
 
     candidate: Candidate
     run_id: str
+    explanation: Explanation
     study: Study | None = None
 
 
 def train_candidate(product: ModelProduct, platform: Platform) -> LoggedCandidate:
-    """Train on the newest training set and log the candidate with its hash and the versions of all data read.
+    """Train on the newest training set, log the candidate with its hash and the versions of all data read, explain it.
 
     Where the product declares a search, its best parameters are trained with, and its trials are nested runs. Raises
     TrainingSetError, SearchError.
@@ -85,7 +92,8 @@ def train_candidate(product: ModelProduct, platform: Platform) -> LoggedCandidat
         log_trials(platform.registry.client, run_id, study)
     if len(candidate.considered) > 1:
         log_algorithms(platform.registry.client, run_id, candidate.considered)
-    return LoggedCandidate(candidate, run_id, study)
+    judged = part_of(frame, product, product.training.split.judged)
+    return LoggedCandidate(candidate, run_id, explain_candidate(product, platform.registry, run_id, judged), study)
 
 
 def judge(product: ModelProduct, platform: Platform, run_id: str) -> list[GateRule]:
@@ -115,23 +123,28 @@ def _incumbent(product: ModelProduct, champion: ModelVersion, rows: pl.DataFrame
 
 
 def register_candidate(product: ModelProduct, platform: Platform, run_id: str) -> ModelVersion:
-    """Register the candidate as challenger; in an environment that says so, it becomes champion.
+    """Register the candidate as challenger, with its card; in an environment that says so, it becomes champion.
 
     Judges again: the check that blocks a bad candidate only does so within its own run. Raises GateError.
     """
-    broken = [rule for rule in judge(product, platform, run_id) if not rule.is_met]
-    if broken:
+    rules = judge(product, platform, run_id)
+    if broken := [rule for rule in rules if not rule.is_met]:
         raise GateError(run_id, broken)
     version = platform.registry.register(product.name, run_id)
-    if _is_promoted(product, platform, run_id):
-        platform.registry.promote(product.name, version.version)
+    record_card(product, platform, version, rules)
+    if promotion := _own_promotion(product, platform, run_id):
+        # Approvals are by the machine's clock, as people give them, whatever time the platform replays.
+        now = build_clock(SystemClock(kind="system")).now()
+        approve(platform.registry, version, Approval(at=now, by="mlway", note=f"The environment says: {promotion}."))
+    publish_card(platform.registry, version)
     return version
 
 
-def _is_promoted(product: ModelProduct, platform: Platform, run_id: str) -> bool:
-    """Whether nobody needs to approve a version that has passed the gate."""
+def _own_promotion(product: ModelProduct, platform: Platform, run_id: str) -> str | None:
+    """The rule by which nobody needs to approve a version that has passed the gate; None where somebody does."""
     champion, rules = platform.registry.champion(product.name), platform.environment.promotion
     if champion is None:
-        return rules.first_version == "automatic"
+        return "promotion.first_version is automatic" if rules.first_version == "automatic" else None
     has_shown_more = product.gate.improvement is not None and champion.run_id != run_id
-    return rules.later_versions == "automatic" and has_shown_more
+    is_automatic = rules.later_versions == "automatic" and has_shown_more
+    return "promotion.later_versions is automatic" if is_automatic else None

@@ -6,7 +6,7 @@ A version's files are copied to `MODEL_STORE/PRODUCT/VERSION/`, from which endpo
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +38,17 @@ class MissingChampionError(MlwayError):
 
     def __init__(self, product: str) -> None:
         super().__init__(f"{product!r} has no champion yet.\nHint: run `mlway materialize train`.")
+
+
+class UnknownVersionError(MlwayError):
+    """A product has no registered version of that number."""
+
+    def __init__(self, product: str, number: int, known: Sequence[int]) -> None:
+        listed = ", ".join(str(version) for version in known) or "none"
+        super().__init__(
+            f"{product!r} has no registered version {number}. Known: {listed}.\n"
+            "Hint: `mlway materialize train` registers a candidate that passes the gate."
+        )
 
 
 @dataclass(frozen=True)
@@ -122,10 +133,16 @@ class Registry:
         """
         client = self.client
         self._ensure_registered_model(product)
+        self._remove_unfinished(product, run_id)
         found = client.search_model_versions(f"name='{product}' and run_id='{run_id}'")
         version = found[0] if found else client.create_model_version(product, f"runs:/{run_id}/model", run_id)
         digest = client.get_run(run_id).data.tags[DIGEST_TAG]
-        self._publish(product, int(version.version), run_id, digest)
+        try:
+            self._publish(product, int(version.version), run_id, digest)
+        except OSError:
+            if DIGEST_TAG not in version.tags:
+                client.delete_model_version(product, version.version)
+            raise
         client.set_model_version_tag(product, version.version, DIGEST_TAG, digest)
         client.set_registered_model_alias(product, CHALLENGER, version.version)
         return self._describe(client.get_model_version(product, version.version))
@@ -146,6 +163,23 @@ class Registry:
                 return None
             raise
         return self._describe(found)
+
+    def versions(self, product: str) -> list[ModelVersion]:
+        """Every registered version, oldest first."""
+        found = self.client.search_model_versions(f"name='{product}'")
+        return sorted((self._describe(each) for each in found), key=lambda version: version.version)
+
+    def require_version(self, product: str, number: int | None) -> ModelVersion:
+        """A version by its number, or the champion. Raises UnknownVersionError, MissingChampionError."""
+        if number is None and self.exists():
+            return self.require_champion(product)
+        if number is None:
+            raise MissingChampionError(product)
+        versions = self.versions(product) if self.exists() else []
+        for version in versions:
+            if version.version == number:
+                return version
+        raise UnknownVersionError(product, number, [version.version for version in versions])
 
     def require_champion(self, product: str) -> ModelVersion:
         """The version that answers. Raises MissingChampionError."""
@@ -191,6 +225,13 @@ class Registry:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
+
+    def _remove_unfinished(self, product: str, run_id: str) -> None:
+        """Versions of other runs whose registration was cut off: no alias names them, and nobody completes them."""
+        for version in self.client.search_model_versions(f"name='{product}'"):
+            if DIGEST_TAG not in version.tags and version.run_id != run_id:
+                self.client.delete_model_version(product, version.version)
+                shutil.rmtree(self._folder(product, int(version.version)), ignore_errors=True)
 
     def _publish(self, product: str, version: int, run_id: str, digest: str) -> None:
         target = self._folder(product, version)

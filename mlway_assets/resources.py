@@ -6,7 +6,8 @@ from functools import cached_property
 from configs.clock import Clock, build_clock
 from configs.environments import Environment
 from configs.load import Project, load_environment, load_project
-from mlway_assets.compute.drift_judgement import Expectations
+from mlway_assets.compute.drift_judgement import Expectation, Expectations
+from mlway_assets.compute.slice_quality import Promise
 from mlway_assets.lake import Lake
 from mlway_assets.registry import Registry
 
@@ -34,8 +35,13 @@ class Platform:
         return Registry(self.environment)
 
     @cached_property
-    def expectations(self) -> Expectations:
+    def expectations(self) -> Expectations[Expectation]:
         """What days are held against, for as long as the process runs."""
+        return Expectations()
+
+    @cached_property
+    def promises(self) -> Expectations[Promise]:
+        """What the quality of days is held against, for as long."""
         return Expectations()
 
 

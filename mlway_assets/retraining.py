@@ -4,9 +4,9 @@ What is known of trainings is in Dagster's own event log: what a former training
 their way. So nothing is lost with a restart, and nothing is counted twice.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 import polars as pl
@@ -16,6 +16,7 @@ from configs.retraining import Trigger
 from feature_repo.expressions import parse
 from mlway_assets.asset_keys import (
     candidate_key,
+    curated_key,
     input_drift_key,
     prediction_drift_key,
     quality_key,
@@ -23,13 +24,17 @@ from mlway_assets.asset_keys import (
     training_set_key,
 )
 from mlway_assets.compute.triggers import Asked, Last, Opening, opens_training
+from mlway_assets.declared_tables import curated_tables
 from mlway_assets.jobs import TRAIN
+from mlway_assets.partitions import build_days
 from mlway_assets.resources import Platform
 from serving.training_requests import TrainingRequest
 
 AS_OF, LABELLED_ROWS, DAYS_PAST = "as_of", "labelled_rows", "days_past_their_limits"
 """Metadata of a training set and, last, of what is monitored."""
 PRODUCT_TAG, REASON_TAG, REQUESTS_TAG = "mlway/product", "mlway/reason", "mlway/requests"
+OPENED_TAG = "mlway/opened"
+"""When a training was opened, by the platform's clock."""
 _WATCHED: Mapping[Trigger, Callable[[str], dg.AssetKey]] = {
     "input_drift": input_drift_key,
     "prediction_drift": prediction_drift_key,
@@ -42,6 +47,7 @@ _ON_THEIR_WAY = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
+_FAILED = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 _MOST_TRAININGS = 50
 
 
@@ -50,6 +56,7 @@ class Decision:
     """Whether a training is to begin: its reasons, the requests that it answers; or why it is not, where any asked."""
 
     product: str
+    opened: datetime
     reasons: tuple[str, ...] = ()
     requests: tuple[TrainingRequest, ...] = ()
     held_back: str | None = None
@@ -58,7 +65,8 @@ class Decision:
     def tags(self) -> dict[str, str]:
         """Tags of the run."""
         asked = {REQUESTS_TAG: ",".join(request.id for request in self.requests)} if self.requests else {}
-        return {PRODUCT_TAG: self.product, REASON_TAG: "; ".join(self.reasons)[:1000]} | asked
+        why = {REASON_TAG: "; ".join(self.reasons)[:1000], OPENED_TAG: self.opened.isoformat()}
+        return {PRODUCT_TAG: self.product} | why | asked
 
 
 def training_assets(product: str) -> list[dg.AssetKey]:
@@ -70,14 +78,14 @@ def decide(
     product: ModelProduct, platform: Platform, instance: dg.DagsterInstance, requests: Sequence[TrainingRequest] = ()
 ) -> Decision:
     """Whether a training of the product begins now: by its triggers, or for `requests` that nobody has answered yet."""
-    running = runs_on_their_way(product.name, instance)
+    running, now = runs_on_their_way(product.name, instance), platform.clock.now()
     if running:
         why = f"training {running[0][:8]} is on its way"
-        return Decision(product.name, requests=tuple(requests), held_back=why if requests else None)
+        return Decision(product.name, now, requests=tuple(requests), held_back=why if requests else None)
     opening = _by_triggers(product, platform, instance)
     asked = tuple(f"{request.caller}: {request.reason}" for request in requests)
     reasons = tuple(dict.fromkeys((*asked, *opening.reasons)))
-    return Decision(product.name, reasons, tuple(requests), None if reasons else opening.held_back)
+    return Decision(product.name, now, reasons, tuple(requests), None if reasons else opening.held_back)
 
 
 def runs_on_their_way(product: str, instance: dg.DagsterInstance) -> list[str]:
@@ -86,7 +94,8 @@ def runs_on_their_way(product: str, instance: dg.DagsterInstance) -> list[str]:
     return [
         run.run_id
         for run in instance.get_runs(dg.RunsFilter(statuses=_ON_THEIR_WAY))
-        if (run.asset_selection is None and run.job_name == TRAIN) or key in (run.asset_selection or ())
+        # A run of the command line that selects nothing has an empty selection, not None.
+        if (run.job_name == TRAIN and not run.asset_selection) or key in (run.asset_selection or ())
     ]
 
 
@@ -112,18 +121,38 @@ def _by_triggers(product: ModelProduct, platform: Platform, instance: dg.Dagster
     if not triggers or last is None:
         return Opening(())
     now = platform.clock.now()
-    yesterday = (now - timedelta(days=1)).date().isoformat()
+    yesterday = (now - timedelta(days=1)).date()
     past = tuple(
         trigger
         for trigger, key in _WATCHED.items()
-        if trigger in triggers and _is_past(key(product.name), yesterday, instance)
+        if trigger in triggers and _is_past(key(product.name), yesterday.isoformat(), instance)
     )
     rows = labelled_rows(product, platform) if "new_data" in triggers else 0
-    return opens_training(product.retraining, Asked(now, rows, past), last)
+    opening = opens_training(product.retraining, Asked(now, rows, past), last)
+    missing = missing_day(product, platform, instance, yesterday) if opening.reasons else None
+    return Opening((), f"{', '.join(opening.reasons)}; {missing}") if missing else opening
+
+
+def missing_day(product: ModelProduct, platform: Platform, instance: dg.DagsterInstance, day: date) -> str | None:
+    """Why the population's table lacks the day, though it was looked for; a day that nobody has tried may yet come."""
+    table, days = product.population.table, build_days(platform.environment.days)
+    key = day.isoformat()
+    if not curated_tables(platform.project)[table].is_partitioned or not days.has_partition_key(key):
+        return None
+    status = (instance.get_status_by_partition(curated_key(table), [key], days) or {}).get(key)
+    if status == dg.AssetPartitionStatus.FAILED:
+        return f"{day} of {table} was refused, or could not be read"
+    rows = platform.lake.scan_days("curated", table, [day]).select(pl.len())
+    if status == dg.AssetPartitionStatus.MATERIALIZED and not rows.collect().item():
+        return f"{day} of {table} came without a row"
+    return None
 
 
 def _trainings(product: str, instance: dg.DagsterInstance) -> Last | None:
-    """What is recorded of the newest trainings, by the platform's clock; None before the first."""
+    """What is recorded of the newest trainings, by the platform's clock; None before the first.
+
+    One that failed before it had a training set counts too: else it would be tried again at every tick.
+    """
     records = instance.fetch_materializations(training_set_key(product), limit=_MOST_TRAININGS).records
     found = [
         record.asset_materialization.metadata
@@ -132,8 +161,20 @@ def _trainings(product: str, instance: dg.DagsterInstance) -> Last | None:
     ]
     if not found:
         return None
-    began = tuple(datetime.fromisoformat(str(each[AS_OF].value)).astimezone(UTC) for each in found)
-    return Last(began, int(str(found[-1][LABELLED_ROWS].value)))
+    began = [str(each[AS_OF].value) for each in found]
+    began += _failed_early(product, {record.run_id for record in records}, instance)
+    moments = sorted(datetime.fromisoformat(moment).astimezone(UTC) for moment in began)
+    return Last(tuple(moments), int(str(found[-1][LABELLED_ROWS].value)))
+
+
+def _failed_early(product: str, with_training_set: Collection[str], instance: dg.DagsterInstance) -> list[str]:
+    """When those runs were opened that failed without a training set."""
+    failed = dg.RunsFilter(tags={PRODUCT_TAG: product}, statuses=_FAILED)
+    return [
+        run.tags[OPENED_TAG]
+        for run in instance.get_runs(failed, limit=_MOST_TRAININGS)
+        if OPENED_TAG in run.tags and run.run_id not in with_training_set
+    ]
 
 
 def _is_past(key: dg.AssetKey, day: str, instance: dg.DagsterInstance) -> bool:

@@ -6,11 +6,13 @@ from datetime import date
 
 import dagster as dg
 
+from configs.clock import is_being_moved
 from configs.products import ModelProduct
 from configs.sources import FilesSource, Source, SqlSource
 from mlway_assets.asset_keys import raw_key
 from mlway_assets.assets.raw import SOURCE_CURSOR
 from mlway_assets.jobs import TRAIN
+from mlway_assets.local.instance import close_abandoned_runs
 from mlway_assets.partitions import every_day, range_tags, stretches
 from mlway_assets.resources import Platform
 from mlway_assets.retraining import Decision, answered, decide, training_assets
@@ -93,6 +95,10 @@ def _retrain(product: ModelProduct, platform: Platform) -> dg.SensorDefinition:
         f"{', '.join(product.retraining.triggers) or 'none are declared'}.",
     )
     def retrain(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        # A training whose process was killed would be on its way for ever.
+        close_abandoned_runs(context.instance, services_run=True)
+        if is_being_moved(platform.clock):
+            return dg.SensorResult(skip_reason="`mlway advance` lets days pass, and decides itself what is trained.")
         pending = inbox.pending(product.name)
         done = answered(product.name, pending, context.instance)
         inbox.remove(done)

@@ -122,9 +122,13 @@ class RequestLog:
 
 
 def build_request_log(environment: Environment, product: str) -> RequestLog:
-    """The product's request log in the environment's state folder: logs/requests_PRODUCT.jsonl."""
-    file = environment.state / "logs" / f"requests_{product}.jsonl"
-    return RequestLog(file, product, environment.telemetry.request_log)
+    """The product's request log on this machine."""
+    return RequestLog(request_log_file(environment, product), product, environment.telemetry.request_log)
+
+
+def request_log_file(environment: Environment, product: str) -> Path:
+    """Where it is, in the environment's state folder; what came before lies beside it, with `.1` to its name."""
+    return environment.state / "logs" / f"requests_{product}.jsonl"
 
 
 def _line(record: Mapping[str, Any]) -> dict[str, Any]:

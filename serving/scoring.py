@@ -207,6 +207,11 @@ def model_files(folder: Path) -> tuple[str, ...]:
     return tuple(_read_files(folder)[1])
 
 
+def model_file_hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of each of the model's files. Raises ModelFileError."""
+    return {name: hashlib.sha256(content).hexdigest() for name, content in sorted(_read_files(folder)[1].items())}
+
+
 def load_model(folder: Path, digest: str | None = None) -> ScoringModel:
     """The model in `folder`; with `digest`, only if its files are the registered ones. Raises ModelFileError."""
     import lightgbm

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +13,10 @@ import pytest
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ["TZ"] = "UTC"
 
+from bad_day_support import Delivered, build_delivered, copy_delivered
 from online_support import OnlineStoreUnderTest
 from servers import PostgresqlServer, RedisServer, s3_server
-from tests_support import open_small_platform, write_small_configs
+from tests_support import move_paths, open_small_platform, write_small_configs
 
 from feature_repo.store import register_features
 from mlway_assets.local.graph import plan, run_jobs
@@ -105,25 +105,29 @@ def copied(built_platform: Platform, tmp_path: Path) -> Iterator[tuple[Platform,
         yield copy
 
 
+@pytest.fixture(scope="session")
+def built_deliveries(tmp_path_factory: pytest.TempPathFactory) -> Delivered:
+    """A smaller platform whose flights come as a file for each day, built up to the clock's day."""
+    built = build_delivered(tmp_path_factory.mktemp("delivered"))
+    built.instance.dispose()
+    return built
+
+
+@pytest.fixture
+def delivered(built_deliveries: Delivered, tmp_path: Path) -> Iterator[Delivered]:
+    """A copy of it, free to be changed."""
+    copy = copy_delivered(built_deliveries, tmp_path)
+    yield copy
+    copy.instance.dispose()
+
+
 @contextmanager
 def _copy(built_platform: Platform, folder: Path) -> Iterator[tuple[Platform, dg.DagsterInstance]]:
     configs = write_small_configs(folder / "configs", folder / "state")
     shutil.copytree(built_platform.environment.state, folder / "state")
-    _move_paths(built_platform.environment.state, folder / "state")
+    move_paths(built_platform.environment.state, folder / "state")
     platform = open_small_platform(configs)
     register_features(platform.environment, platform.project)
     instance = open_instance(local_paths(platform.environment))
     yield platform, instance
     instance.dispose()
-
-
-def _move_paths(old: Path, new: Path) -> None:
-    """MLflow keeps absolute paths in its database."""
-    with sqlite3.connect(new / "mlflow" / "mlflow.db") as database:
-        for table, column in (
-            ("experiments", "artifact_location"),
-            ("runs", "artifact_uri"),
-            ("logged_models", "artifact_location"),
-            ("model_versions", "storage_location"),
-        ):
-            database.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (str(old), str(new)))

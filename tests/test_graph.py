@@ -7,10 +7,12 @@ import pytest
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 from configs.load import Project, load_project
+from mlway_assets.asset_keys import MONITORED_KEYS
 from mlway_assets.definitions import build_definitions
 from mlway_assets.resources import Platform, open_platform
 
 PROJECT = load_project()
+GROUPS = ["raw", "curated", "features", "models", "predictions", "monitoring", "reports"]
 SNAPSHOT = Path(__file__).parent / "graph_keys.txt"
 
 
@@ -29,7 +31,7 @@ def test_every_asset_has_an_owner_a_description_a_group_and_kinds(graph: AssetGr
         node = graph.get(key)
         assert node.owners, key
         assert node.description, key
-        assert node.group_name in {"raw", "curated", "features", "models", "predictions", "monitoring"}, key
+        assert node.group_name in set(GROUPS), key
         assert node.kinds, key
 
 
@@ -39,11 +41,10 @@ def test_the_graph_has_the_keys_of_its_snapshot(graph: AssetGraph) -> None:
 
 
 def test_groups_flow_one_way(graph: AssetGraph) -> None:
-    order = ["raw", "curated", "features", "models", "predictions", "monitoring"]
     for key in graph.get_all_asset_keys():
         node = graph.get(key)
         for parent in node.parent_keys:
-            assert order.index(graph.get(parent).group_name) <= order.index(node.group_name), (parent, key)
+            assert GROUPS.index(graph.get(parent).group_name) <= GROUPS.index(node.group_name), (parent, key)
 
 
 def deps_of(graph: AssetGraph, key: dg.AssetKey, column: str) -> set[tuple[dg.AssetKey, str]]:
@@ -133,5 +134,7 @@ def test_every_check_blocks_but_those_of_monitoring_and_of_the_catalogue(graph: 
     assert checks[("online_store", "parity")]
     assert checks[("training_set", "no_leak")]
     assert checks[("training_set", "online_skew")]
-    warns = {("registry", "catalogue"), *((name, name) for name in ("input_drift", "prediction_drift", "quality"))}
+    monitored = [key("").path[-1] for key in MONITORED_KEYS]
+    warns = {("registry", "catalogue"), *((name, name) for name in monitored)}
+    warns |= {("quality", "labels"), ("flights", "rows"), ("weather", "rows")}
     assert {key for key, blocks in checks.items() if not blocks} == warns

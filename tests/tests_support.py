@@ -1,6 +1,7 @@
 """What several test modules share: the small platform's configuration, made from the real one."""
 
 import shutil
+import sqlite3
 from pathlib import Path
 
 import yaml
@@ -52,3 +53,15 @@ def copy_of_state(platform: Platform, folder: Path) -> Platform:
     copied = open_small_platform(write_small_configs(folder / "configs", folder / "state"))
     register_features(copied.environment, copied.project)  # the registry names the tables by their paths
     return copied
+
+
+def move_paths(old: Path, new: Path) -> None:
+    """MLflow keeps absolute paths in its database."""
+    with sqlite3.connect(new / "mlflow" / "mlflow.db") as database:
+        for table, column in (
+            ("experiments", "artifact_location"),
+            ("runs", "artifact_uri"),
+            ("logged_models", "artifact_location"),
+            ("model_versions", "storage_location"),
+        ):
+            database.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (str(old), str(new)))

@@ -9,6 +9,7 @@ from mlway_assets.asset_keys import curated_key, raw_key
 from mlway_assets.assets.raw import LAKE_POOL
 from mlway_assets.checks import CONTRACT, QUARANTINED_SHARE, contract_check, quarantined_share_check
 from mlway_assets.curation import CuratedTable, CuratedWrite, Table, curate
+from mlway_assets.day_checks import USUAL_SCALE, usual_scale_check
 from mlway_assets.metadata import Lineage, column_metadata, table_metadata
 from mlway_assets.partitions import selected_days
 from mlway_assets.resources import Platform
@@ -50,24 +51,36 @@ def _curated_table(table: CuratedTable, days: dg.PartitionsDefinition[str]) -> d
                 blocking=True,
                 description=f"At most {table.maximum_quarantined_share:.2%} of the rows may be quarantined.",
             ),
+            *_scale_checks(table, key),
         ],
     )
     def curated_table(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> Results:
-        yield from _results(curate(table, platform.lake, selected_days(context) if table.is_partitioned else []))
+        written = curate(table, platform.lake, selected_days(context) if table.is_partitioned else [])
+        yield from _results(table, written)
 
     return curated_table
 
 
-def _results(written: CuratedWrite) -> Results:
+def _scale_checks(table: CuratedTable, key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
+    if not table.is_partitioned or table.maximum_scale_change is None:
+        return []
+    description = "The values of each column are of the size that they had on the days before."
+    return [dg.AssetCheckSpec(USUAL_SCALE, asset=key, blocking=True, description=description)]
+
+
+def _results(table: CuratedTable, written: CuratedWrite) -> Results:
     yield contract_check(written.broken)
-    yield quarantined_share_check(written.quarantined_share, written.maximum_quarantined_share)
+    yield quarantined_share_check(written.curated, table.maximum_quarantined_share)
+    if table.is_partitioned and table.maximum_scale_change is not None:
+        yield usual_scale_check(written.changed_scales, table.maximum_scale_change)
     if written.version is None:
         raise dg.Failure(
             "A blocking check failed: the table keeps what it had. The quarantine says which rows and why."
         )
-    quarantined = dg.MetadataValue.int(len(written.curated.quarantined))
+    quarantined, copies = len(written.curated.quarantined), written.curated.copies
     yield dg.MaterializeResult(
-        metadata=table_metadata(len(written.curated.rows), written.version) | {"quarantined_rows": quarantined}
+        metadata=table_metadata(len(written.curated.rows), written.version)
+        | {"quarantined_rows": dg.MetadataValue.int(quarantined), "copied_rows": dg.MetadataValue.int(copies)}
     )
 
 

@@ -27,9 +27,12 @@ from mlway_assets.compute.population import LABEL, LABEL_KNOWN_AT, query_columns
 from mlway_assets.compute.search import Study
 from mlway_assets.compute.search_plots import HISTORY, history_plot
 from mlway_assets.declared_tables import curated_tables
+from mlway_assets.explanation import PLOT
 from mlway_assets.expressions import row_type
 from mlway_assets.metadata import algorithms_table, column_metadata, key_lineage, picture, table_metadata
+from mlway_assets.model_card import PAGE_FILE
 from mlway_assets.models import LoggedCandidate, judge, register_candidate, train_candidate
+from mlway_assets.registry import ModelVersion
 from mlway_assets.resources import Platform
 from mlway_assets.retraining import AS_OF, LABELLED_ROWS, labelled_rows
 from mlway_assets.training_sets import TrainingSetRecord, build_training_set, write_training_set
@@ -44,6 +47,7 @@ _GATE_CHECKS: Mapping[Subject, str] = {
     "slices": "No part of the rows is served much worse than by the champion.",
     "calibration": "Probabilities are rates.",
     "fairness": "No group is served much worse than the others.",
+    "importance": "Scores are made of much the same as the champion's.",
     "behaviour": "Scores move as they must, and known cases get what they should.",
     "cost": "It is small and fast enough for the endpoint.",
     "plausible": "It is not too good to be true.",
@@ -140,21 +144,27 @@ def _registered_version(product: ModelProduct) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         version = register_candidate(product, platform, _candidate_run(context.instance, product))
         return dg.MaterializeResult(
-            metadata={"version": version.version, "digest": version.digest, RUN_ID: version.run_id}
+            metadata={
+                "version": version.version,
+                "digest": version.digest,
+                RUN_ID: version.run_id,
+                **_card_link(product, platform, version),
+            }
         )
 
     return registered_version
 
 
 def _candidate_result(logged: LoggedCandidate) -> dg.MaterializeResult:
-    figures = candidate_plots(logged.candidate)
+    figures = candidate_plots(logged.candidate) | {PLOT: logged.explanation.figure}
+    metrics = logged.candidate.metrics | logged.explanation.summary.metrics
     return dg.MaterializeResult(
         metadata={
             RUN_ID: dg.MetadataValue.text(logged.run_id),
             "rounds": dg.MetadataValue.int(logged.candidate.rounds),
             "algorithm": dg.MetadataValue.text(logged.candidate.algorithm),
             "algorithms": dg.MetadataValue.md(algorithms_table(logged.candidate)),
-            **{name: dg.MetadataValue.float(value) for name, value in logged.candidate.metrics.items()},
+            **{name: dg.MetadataValue.float(value) for name, value in metrics.items()},
             **{name: picture(figure) for name, figure in figures.items()},
             **({} if logged.study is None else _study_metadata(logged.study)),
         }
@@ -171,6 +181,18 @@ def _study_metadata(study: Study) -> Mapping[str, dg.MetadataValue]:
         f"search_{study.metric}": dg.MetadataValue.float(study.best.value),
         "search_parameters": dg.MetadataValue.json(dict(study.best.parameters)),
         HISTORY: picture(history_plot(study)),
+    }
+
+
+def _card_link(product: ModelProduct, platform: Platform, version: ModelVersion) -> dict[str, dg.MetadataValue]:
+    """Where the model card is: in MLflow, with the version's run, and by which command."""
+    experiment = platform.registry.client.get_run(version.run_id).info.experiment_id
+    server = f"http://127.0.0.1:{platform.environment.ports.mlflow}"
+    return {
+        "card": dg.MetadataValue.url(
+            f"{server}/#/experiments/{experiment}/runs/{version.run_id}/artifacts/{PAGE_FILE}"
+        ),
+        "card_command": dg.MetadataValue.text(f"mlway card {product.name} {version.version}"),
     }
 
 

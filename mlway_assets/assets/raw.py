@@ -7,6 +7,7 @@ import dagster as dg
 
 from configs.sources import Source
 from mlway_assets.asset_keys import raw_key
+from mlway_assets.day_checks import ROWS, rows_check
 from mlway_assets.ingest import Ingested, ingest_days, ingest_snapshot
 from mlway_assets.metadata import column_metadata, table_metadata
 from mlway_assets.partitions import selected_days
@@ -40,26 +41,30 @@ def _raw_table(source: Source, name: str, days: dg.PartitionsDefinition[str]) ->
         kinds={source.kind, "deltalake"},
         pool=LAKE_POOL,
         metadata=column_metadata({**table.columns, **STAMPS}, {}),
+        check_specs=[dg.AssetCheckSpec(ROWS, asset=raw_key(name), description="No day came without a row. It warns.")]
+        if table.is_partitioned
+        else None,
     )
     def raw_table(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:
         reader, now = build_reader(source, name), platform.clock.now()
         if not table.is_partitioned:
             # What the source held before it was read: a change in between is then found by the sensor.
             seen = reader.changes(None).cursor
-            return _result(
-                ingest_snapshot(reader, platform.lake, name, now), {SOURCE_CURSOR: dg.MetadataValue.text(seen)}
-            )
+            return _snapshot(ingest_snapshot(reader, platform.lake, name, now), seen)
         ingested = ingest_days(reader, platform.lake, name, selected_days(context), now)
         if ingested.failures:
             _report_good_days(context, ingested)
             raise _failure(ingested.failures)
-        return _result(ingested, {})
+        return dg.MaterializeResult(
+            metadata=table_metadata(len(ingested.frame), ingested.version), check_results=[rows_check(ingested.empty)]
+        )
 
     return raw_table
 
 
-def _result(ingested: Ingested, more: Mapping[str, dg.MetadataValue]) -> dg.MaterializeResult:
-    return dg.MaterializeResult(metadata={**table_metadata(len(ingested.frame), ingested.version), **more})
+def _snapshot(ingested: Ingested, seen: str) -> dg.MaterializeResult:
+    written = table_metadata(len(ingested.frame), ingested.version)
+    return dg.MaterializeResult(metadata=written | {SOURCE_CURSOR: dg.MetadataValue.text(seen)})
 
 
 def _report_good_days(context: dg.AssetExecutionContext, ingested: Ingested) -> None:

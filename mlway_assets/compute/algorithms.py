@@ -3,14 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import polars as pl
 
 from configs.algorithms import Algorithm, HistogramBoosting, LogisticRegression
 from configs.products import ModelProduct
 from mlway_assets.compute import histogram_boosting, logistic_regression
 from mlway_assets.compute.boosting import fit_boosters
-from mlway_assets.compute.evaluation import OneClassError
 from mlway_assets.compute.measurement import targets
 from mlway_assets.compute.tree_text import booster_text
 from serving.scoring import ModelContract, feature_matrix
@@ -33,7 +31,7 @@ def fit(
 ) -> Fitted:
     """Learn from `training`; boosting stops early by `validation`.
 
-    Raises OneClassError, RelevanceError, ConvergenceError, lightgbm.basic.LightGBMError.
+    Raises UnknownParameterError, RelevanceError, ConvergenceError, lightgbm.basic.LightGBMError.
     """
     declared = product.training.algorithms
     if algorithm == "histogram_boosting":
@@ -55,7 +53,6 @@ def _histogram_boosting(
     validation: pl.DataFrame,
 ) -> Fitted:
     parts = [(feature_matrix(part, contract), targets(product, part)) for part in (training, validation)]
-    _require_two_classes(product, parts[0][1])
     columns = histogram_boosting.learn_columns(parts[0][0], _texts(contract), spec.max_bins)
     losses = [(product.objective, 0.5), *(("quantile", alpha) for alpha in contract.interval or ())]
     learned = [
@@ -81,7 +78,6 @@ def _logistic_regression(
     spec: LogisticRegression, product: ModelProduct, contract: ModelContract, training: pl.DataFrame
 ) -> Fitted:
     labels = targets(product, training)
-    _require_two_classes(product, labels)
     learned = logistic_regression.learn(spec, feature_matrix(training, contract), labels, _texts(contract))
     return Fitted((booster_text(list(contract.features), "binary", learned.trees()),), int(learned.model.n_iter_[0]))
 
@@ -89,8 +85,3 @@ def _logistic_regression(
 def _texts(contract: ModelContract) -> tuple[int, ...]:
     """The places of the features that are texts."""
     return tuple(place for place, kind in enumerate(contract.features.values()) if kind == "string")
-
-
-def _require_two_classes(product: ModelProduct, labels: np.ndarray) -> None:
-    if product.task == "binary" and len(np.unique(labels)) < 2:
-        raise OneClassError(len(labels))

@@ -11,9 +11,8 @@ from configs.errors import MlwayError
 from configs.sources import EVENT_DAY, CuratedColumn, SourceTable
 from feature_repo.expressions import parse
 from mlway_assets.compute.conversion import convert
-from mlway_assets.compute.quarantine import Curated, first_reason, split_by_reason
+from mlway_assets.compute.quarantine import COPY, Curated, first_reason, split_by_reason
 
-COPY = "another row is the same in every column"
 CONFLICT = "another row has the same key and other values"
 
 

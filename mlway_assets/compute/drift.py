@@ -1,4 +1,4 @@
-"""How far values have moved from those that a model was trained on: every column at once, from one pass over the rows.
+"""How far values have moved from those that a model was trained on: every column of the rows, each put in order once.
 
 A reference keeps of a number's distribution where its quantiles lie and how many values lie at and between them, of a
 text's how often each value occurs. That is enough for every measure here, and small.
@@ -60,13 +60,19 @@ class Reference:
 
     def __init__(self, rows: pl.DataFrame) -> None:
         """Texts and categories are compared value by value; numbers, and conditions as 0 and 1, by quantiles."""
-        rows = _plain(rows)
-        self._edges = {name: _edges(rows[name]) for name, kind in rows.schema.items() if kind != pl.String}
-        self._levels = {
-            name: rows[name].drop_nulls().unique().sort() for name in rows.columns if name not in self._edges
-        }
+        rows = texts_and_numbers(rows)
         self._rows = len(rows)
-        self._counts = self._count(rows)
+        self._edges: dict[str, Shares] = {}
+        self._levels: dict[str, pl.Series] = {}
+        self._counts: dict[str, Counts] = {}
+        for values in rows:
+            if values.dtype == pl.String:
+                self._levels[values.name] = values.drop_nulls().unique().sort()
+                self._counts[values.name] = _level_counts(values, self._levels[values.name])
+            else:
+                ordered = _ordered(values)
+                self._edges[values.name] = _edges(ordered)
+                self._counts[values.name] = _cell_counts(ordered, self._edges[values.name])
 
     @property
     def columns(self) -> list[str]:
@@ -75,26 +81,12 @@ class Reference:
 
     def drift(self, rows: pl.DataFrame) -> list[ColumnDrift]:
         """How far each column of `rows`, which has at least those of the reference, has moved."""
-        seen = self._count(_plain(rows.select(self.columns)))
         return [
-            self._text(name, seen[name], len(rows))
-            if name in self._levels
-            else self._number(name, seen[name], len(rows))
-            for name in self.columns
+            self._text(values.name, _level_counts(values, self._levels[values.name]), len(rows))
+            if values.name in self._levels
+            else self._number(values.name, _cell_counts(_ordered(values), self._edges[values.name]), len(rows))
+            for values in texts_and_numbers(rows.select(self.columns))
         ]
-
-    def _count(self, rows: pl.DataFrame) -> dict[str, Counts]:
-        """How many rows lie in each cell of each column; one without a value in none."""
-        cells = rows.select(
-            *(_cells(name, edges) for name, edges in self._edges.items()),
-            *(_codes(name, levels) for name, levels in self._levels.items()),
-        )
-        size = {name: 2 * len(edges) + 1 for name, edges in self._edges.items()}
-        size |= {name: len(levels) + 1 for name, levels in self._levels.items()}
-        return {
-            name: np.bincount(cells[name].drop_nulls().to_numpy(), minlength=size[name]).astype(np.int64)
-            for name in rows.columns
-        }
 
     def _number(self, name: str, seen: Counts, rows: int) -> ColumnDrift:
         expected, edges = self._counts[name], self._edges[name]
@@ -163,30 +155,34 @@ def _shares(counts: NDArray[Any]) -> Shares:
     return counts / total if total else np.full(len(counts), np.nan)
 
 
-def _plain(rows: pl.DataFrame) -> pl.DataFrame:
+def texts_and_numbers(rows: pl.DataFrame) -> pl.DataFrame:
     """Texts as text, everything else as numbers; what is no number is missing."""
     texts = pl.selectors.string() | pl.selectors.by_dtype(pl.Categorical, pl.Enum)
     return rows.with_columns(texts.cast(pl.String), (~texts).cast(pl.Float64).fill_nan(None))
 
 
-def _edges(values: pl.Series) -> Shares:
-    """Where the quantiles lie, the least and the greatest value among them, each once."""
-    found = values.drop_nulls().sort().to_numpy()
-    places = np.arange(_QUANTILES + 1) * (len(found) - 1) // _QUANTILES
-    return np.unique(found[places] + 0.0) if len(found) else np.empty(0)
+def _ordered(values: pl.Series) -> Shares:
+    """The values that are not missing, the least first: in order, what lies between two edges is found at once."""
+    return np.sort(values.drop_nulls().to_numpy())
 
 
-def _cells(name: str, edges: Shares) -> pl.Expr:
-    """Between which edges a number lies, or at which: below the first, at it, above it and below the second, ..."""
-    known, number = pl.lit(pl.Series(edges)), pl.col(name)
-    place = known.search_sorted(number, "left").cast(pl.Int64) + known.search_sorted(number, "right").cast(pl.Int64)
-    return pl.when(number.is_not_null()).then(place).alias(name)
+def _edges(ordered: Shares) -> Shares:
+    """The least value, and those by which a 200th of them is reached, two of them, ...: each once."""
+    places = np.maximum(-(-np.arange(_QUANTILES + 1) * len(ordered) // _QUANTILES) - 1, 0)
+    return np.unique(ordered[places] + 0.0) if len(ordered) else np.empty(0)
 
 
-def _codes(name: str, levels: pl.Series) -> pl.Expr:
-    """The place of a text among the levels; the last for one that is not among them."""
-    known = pl.col(name).cast(pl.Enum(levels), strict=False).to_physical().cast(pl.Int64).fill_null(len(levels))
-    return pl.when(pl.col(name).is_not_null()).then(known).alias(name)
+def _cell_counts(ordered: Shares, edges: Shares) -> Counts:
+    """How many values lie below the first edge, at it, above it and below the second, ..., above the last."""
+    ends = np.stack([np.searchsorted(ordered, edges, "left"), np.searchsorted(ordered, edges, "right")], axis=1)
+    return np.diff(ends.ravel(), prepend=0, append=len(ordered))
+
+
+def _level_counts(texts: pl.Series, levels: pl.Series) -> Counts:
+    """How often each level occurs, and last how many texts are none of them."""
+    found = texts.drop_nulls().alias("level").value_counts(name="times")
+    known = levels.to_frame("level").join(found, on="level", how="left", maintain_order="left")["times"].fill_null(0)
+    return np.array([*known, len(texts) - texts.null_count() - known.sum()], np.int64)
 
 
 def _part_starts(expected: Counts) -> NDArray[np.int64]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from math import isnan
+from typing import Generic, TypeVar
 
 import polars as pl
 
@@ -79,6 +80,11 @@ def with_those_before(days: Sequence[date], window_days: int) -> list[date]:
     return sorted({day - timedelta(days=before) for day in days for before in range(window_days)})
 
 
+def window(rows: pl.DataFrame, day: date, window_days: int) -> pl.DataFrame:
+    """The rows of the days up to `day`."""
+    return rows.filter(pl.col(DAY).is_between(day - timedelta(days=window_days - 1), day))
+
+
 class Expectation:
     """What a model has learned from, for days to be held against."""
 
@@ -100,26 +106,29 @@ class Expectation:
         return [
             DayDrift(
                 day=day,
-                days=window[DAY].n_unique(),
+                days=seen[DAY].n_unique(),
                 least_days=usual.least_days,
-                rows=len(window),
+                rows=len(seen),
                 minimum_rows=limits.minimum_rows,
-                findings=_furthest_first(_judged(drift, limits, usual.psi) for drift in self._reference.drift(window)),
+                findings=_furthest_first(_judged(drift, limits, usual.psi) for drift in self._reference.drift(seen)),
                 most_drifted=int(share * len(self._reference.columns) + _ROUNDING),
             )
-            for day, window in _windows(rows, days, limits.window_days)
+            for day, seen in _windows(rows, days, limits.window_days)
         ]
 
 
-class Expectations:
+Kept = TypeVar("Kept")
+
+
+class Expectations(Generic[Kept]):
     """The newest expectations by what they were made from: making one takes longer than judging a day."""
 
     def __init__(self, most: int = 32) -> None:
         """Keeps so many of them."""
         self._most = most
-        self._kept: dict[Hashable, Expectation] = {}
+        self._kept: dict[Hashable, Kept] = {}
 
-    def of(self, key: Hashable, make: Callable[[], Expectation]) -> Expectation:
+    def of(self, key: Hashable, make: Callable[[], Kept]) -> Kept:
         """The expectation of that key, made if need be."""
         found = self._kept.pop(key, None) or make()
         self._kept[key] = found
@@ -130,7 +139,7 @@ class Expectations:
 
 def _windows(rows: pl.DataFrame, days: Sequence[date], window_days: int) -> list[tuple[date, pl.DataFrame]]:
     """For each day the rows of the days up to it."""
-    return [(day, rows.filter(pl.col(DAY).is_between(day - timedelta(days=window_days - 1), day))) for day in days]
+    return [(day, window(rows, day, window_days)) for day in days]
 
 
 def _usual(reference: Reference, expected: pl.DataFrame, limits: Drift, unsettled: timedelta) -> _Usual:
@@ -142,14 +151,12 @@ def _usual(reference: Reference, expected: pl.DataFrame, limits: Drift, unsettle
         first += unsettled
     whole = ((last - first).days + 1) // limits.window_days
     ends = [first + timedelta(days=limits.window_days * (number + 1) - 1) for number in range(whole)]
-    windows = [
-        window for _, window in _windows(expected, ends, limits.window_days) if len(window) >= limits.minimum_rows
-    ]
+    windows = [each for _, each in _windows(expected, ends, limits.window_days) if len(each) >= limits.minimum_rows]
     greatest: dict[str, float] = {}
-    for window in windows:
-        for drift in reference.drift(window):
+    for each in windows:
+        for drift in reference.drift(each):
             greatest[drift.name] = max(greatest.get(drift.name, 0.0), drift.psi)
-    return _Usual(greatest, min((window[DAY].n_unique() for window in windows), default=limits.window_days))
+    return _Usual(greatest, min((each[DAY].n_unique() for each in windows), default=limits.window_days))
 
 
 def _judged(drift: ColumnDrift, limits: Drift, usual: Mapping[str, float]) -> Finding:

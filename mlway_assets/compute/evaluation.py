@@ -16,9 +16,10 @@ Array = NDArray[np.float64]
 class OneClassError(MlwayError):
     """All labels are of one class, so that ranking metrics have no meaning."""
 
-    def __init__(self, rows: int) -> None:
+    def __init__(self, rows: int, of: str = "") -> None:
         super().__init__(
-            f"All {rows} labels are of one class.\nHint: check the label's expression and the dates of the split."
+            f"All {rows} labels{of} are of one class.\n"
+            "Hint: check the days that were delivered, the label's expression, and the dates of the split."
         )
 
 

@@ -9,7 +9,17 @@ from mlway_assets.compute.improvement import Better
 
 Bound = Literal["at least", "more than", "at most"]
 Subject = Literal[
-    "limit", "baseline", "champion", "coverage", "slices", "calibration", "fairness", "behaviour", "cost", "plausible"
+    "limit",
+    "baseline",
+    "champion",
+    "coverage",
+    "slices",
+    "calibration",
+    "fairness",
+    "importance",
+    "behaviour",
+    "cost",
+    "plausible",
 ]
 """What a rule is about; each is a check of its own."""
 
@@ -82,6 +92,7 @@ def subjects(gate: PromotionGate) -> Sequence[Subject]:
         "slices": gate.slices,
         "calibration": gate.calibration,
         "fairness": gate.fairness,
+        "importance": gate.importance,
         "behaviour": gate.behaviour,
     }
     return ["limit", "champion", "cost", "plausible", *(name for name, rule in asked.items() if rule is not None)]

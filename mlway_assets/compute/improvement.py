@@ -52,10 +52,8 @@ def improvement(
 
     `k` is that of ndcg_at_k. Draws in which the metric has no value, for want of one class, do not count.
     """
-    of_day, names = days.rank("dense").cast(pl.Int64).to_numpy() - 1, days.n_unique()
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(names, np.full(names, 1 / names), size=samples).astype(np.float64)
-    draws = np.vstack([np.ones(names), drawn])
+    of_day, names = _numbered(days)
+    draws = np.vstack([np.ones(names), _drawn(names, samples, seed)])
     sign = -1 if metric in LOWER_IS_BETTER else 1
     with np.errstate(divide="ignore", invalid="ignore"):
         ours, theirs = (_metric(metric, of_day, names, measured, k)(draws) for measured in (first, second))
@@ -65,6 +63,37 @@ def improvement(
         return Better(metric, float(found[0]), float("nan"), float("nan"), confidence, names)
     low, high = np.quantile(told, [1 - confidence, confidence])
     return Better(metric, float(found[0]), float(low), float(high), confidence, names)
+
+
+def metric_interval(
+    metric: Metric,
+    days: pl.Series,
+    rows: Measured,
+    *,
+    confidence: float,
+    samples: int,
+    seed: int,
+    k: int | None = None,
+) -> tuple[float, float] | None:
+    """Where the metric of one model lies with that confidence, days drawn as above; None where no draw has a value."""
+    of_day, names = _numbered(days)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = _metric(metric, of_day, names, rows, k)(_drawn(names, samples, seed))
+    told = found[np.isfinite(found)]
+    if not len(told):
+        return None
+    low, high = np.quantile(told, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def _numbered(days: pl.Series) -> tuple[NDArray[np.int64], int]:
+    """Each row's day as a number from 0, and how many days there are."""
+    return days.rank("dense").cast(pl.Int64).to_numpy() - 1, days.n_unique()
+
+
+def _drawn(days: int, samples: int, seed: int) -> Draws:
+    """So many draws of as many days as there are."""
+    return np.random.default_rng(seed).multinomial(days, np.full(days, 1 / days), size=samples).astype(np.float64)
 
 
 def _metric(

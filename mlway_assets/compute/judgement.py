@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from configs.gates import Importance
 from configs.products import ModelProduct
 from mlway_assets.compute.behaviour import behaviour_rules, cost_rules, plausible_rules
+from mlway_assets.compute.contributions import importance_of, importance_shift
 from mlway_assets.compute.gate import GateRule, metric_rules
 from mlway_assets.compute.improvement import Better, improvement
 from mlway_assets.compute.measurement import measure_baseline, measured, metrics_of
@@ -16,10 +18,14 @@ from serving.scoring import Scores, ScoringModel
 
 @dataclass(frozen=True)
 class Incumbent:
-    """The champion's scores of the judged rows; of one that cannot score them, only what was recorded of it."""
+    """The champion's scores of the judged rows; of one that cannot score them, only what was recorded of it.
+
+    `importance` is that of its features on a sample of them, where the gate asks.
+    """
 
     metrics: Mapping[str, float]
     scores: Scores | None
+    importance: Mapping[str, float] | None = None
 
 
 def judged_by(
@@ -45,6 +51,8 @@ def judged_by(
         rules.append(GateRule("calibration", "Expected calibration error", found[error], "at most", limit))
     if gate.fairness is not None:
         rules += fairness_rules(product, gate.fairness, rows, scores, beside)
+    if gate.importance is not None and champion is not None and champion.importance is not None:
+        rules.append(_importance_rule(gate.importance, importance_of(product, rows, candidate), champion.importance))
     if gate.behaviour is not None:
         rules += behaviour_rules(gate.behaviour, candidate, rows, product.training.seed)
     texts = [part.model_to_string() for part in (candidate.booster, *(candidate.bounds or ()))]
@@ -55,7 +63,15 @@ def judged_by(
 def incumbent(product: ModelProduct, rows: pl.DataFrame, model: ScoringModel) -> Incumbent:
     """A champion that can score the rows."""
     scores = model.scores(rows)
-    return Incumbent(metrics_of(product, measured(product, rows, scores)), scores)
+    importance = None if product.gate.importance is None else importance_of(product, rows, model)
+    return Incumbent(metrics_of(product, measured(product, rows, scores)), scores, importance)
+
+
+def _importance_rule(limits: Importance, ours: Mapping[str, float], theirs: Mapping[str, float]) -> GateRule:
+    seen = importance_shift(ours, theirs).moved_share
+    return GateRule(
+        "importance", "Share of the importance that moved from the champion's", seen, "at most", limits.maximum_shift
+    )
 
 
 def _better(product: ModelProduct, rows: pl.DataFrame, candidate: Scores, champion: Scores) -> Better | None:

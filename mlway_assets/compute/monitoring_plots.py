@@ -11,39 +11,45 @@ if TYPE_CHECKING:
 
 
 class Bar(NamedTuple):
-    """A column's population stability index, and its limit."""
+    """What was measured of a column, and its limit."""
 
     name: str
-    psi: float
+    value: float
     limit: float
 
 
-def drift_plot(bars: Sequence[Bar]) -> "Figure":
+def drift_plot(bars: Sequence[Bar], measure: str = "Population stability index") -> "Figure":
     """The columns from top to bottom, each with its limit as a mark; what is past it is red."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 0.6 + 0.28 * max(len(bars), 1)), layout="constrained")
     axes = figure.subplots()
     places = range(len(bars))
-    colours = ["tab:red" if bar.psi > bar.limit else "tab:blue" for bar in bars]
-    axes.barh(places, [bar.psi for bar in bars], color=colours)
+    colours = ["tab:red" if bar.value > bar.limit else "tab:blue" for bar in bars]
+    axes.barh(places, [bar.value for bar in bars], color=colours)
     axes.scatter([bar.limit for bar in bars], places, marker="|", s=120, color="black", label="limit", zorder=3)
     axes.set_yticks(places, [bar.name for bar in bars])
     axes.invert_yaxis()
-    axes.set(xlabel="Population stability index")
+    axes.set(xlabel=measure)
     axes.legend(loc="lower right")
     axes.grid(alpha=0.3, axis="x")
     return figure
 
 
-def quality_plot(metric: str, days: Sequence[tuple[date, float]], expected: float) -> "Figure":
-    """The metric of each day, their mean, and the mean that was expected."""
+Point = tuple[date, float, tuple[float, float] | None]
+"""A day, its value, and the value's interval."""
+
+
+def quality_plot(metric: str, days: Sequence[Point], expected: float) -> "Figure":
+    """The metric of each day with its interval, their mean, and the mean that was expected."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 3), layout="constrained")
     axes = figure.subplots()
-    values = [value for _, value in days]
-    axes.plot(np.array([day for day, _ in days], "datetime64[D]"), values, marker="o", label="by day")
+    values = [value for _, value, _ in days]
+    below, above = ([0.0 if ends is None else abs(ends[end] - value) for _, value, ends in days] for end in (0, 1))
+    places = np.array([day for day, _, _ in days], "datetime64[D]")
+    axes.errorbar(places, values, yerr=[below, above], marker="o", capsize=2, label="by day, 95% interval")
     axes.axhline(sum(values) / len(values), color="tab:blue", linestyle="--", label="mean of the days")
     axes.axhline(expected, color="black", linestyle=":", label="mean of the validation days")
     axes.set(ylabel=metric)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from configs.monitoring import Quality
 from configs.products import ModelProduct
 from mlway_assets.compute.change import SuddenChange, sudden_change
+from mlway_assets.compute.estimates import DAY, Estimate, Estimates, estimates_by_day
 from mlway_assets.compute.measurement import scored_rows, told_metrics
 from mlway_assets.compute.population import LABEL
 
@@ -25,7 +26,12 @@ class DayQuality:
     day: date
     rows: int
     labelled: int
-    metrics: Mapping[str, float]
+    estimates: Estimates
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """The values alone."""
+        return {name: estimate.value for name, estimate in self.estimates.items()}
 
 
 @dataclass(frozen=True)
@@ -85,10 +91,19 @@ def quality_by_day(product: ModelProduct, rows: pl.DataFrame) -> list[DayQuality
     `rows` have `label`, null where it is not known, `score`, with an interval `lower` and `upper`, and in a ranking
     `query_key`. Raises RelevanceError.
     """
+    counted = rows.group_by(DAY).agg(pl.len(), pl.col(LABEL).count().alias("labelled")).sort(DAY)
+    labelled = rows.drop_nulls(LABEL)
+    estimates = estimates_by_day(product, labelled)
+    watched = product.watched_metric
     found = []
-    for (day,), part in sorted(rows.partition_by("event_day", as_dict=True).items()):
-        labelled = part.drop_nulls(LABEL)
-        found.append(DayQuality(day, len(part), len(labelled), told_metrics(product, scored_rows(product, labelled))))
+    for day, count, known in counted.iter_rows():
+        told = dict(estimates.get(day, {}))
+        if product.task == "binary" and "roc_auc" not in told:
+            told = {}
+        if told and watched not in told:  # a metric that is no mean over rows
+            metrics = told_metrics(product, scored_rows(product, labelled.filter(pl.col(DAY) == day)))
+            told[watched] = Estimate(metrics[watched], None, known)
+        found.append(DayQuality(day, count, known, told))
     return found
 
 

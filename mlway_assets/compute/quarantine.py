@@ -1,12 +1,14 @@
 """Rows that break a rule leave the table, with the reason and their original values."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
 REASON = "quarantine_reason"
 ORIGINAL = "original"
+COPY = "another row is the same in every column"
+"""The one reason that is no fault of the row: the row that is kept says all that it says."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,35 @@ class Curated:
             pl.concat([self.quarantined, _quarantined(self.rows[numbers], self.originals[numbers], why)]),
             self.originals.filter(keep),
         )
+
+    def with_copies(self, copies: pl.DataFrame) -> "Curated":
+        """Beside these rows, copies of them as they were received."""
+        reason = pl.repeat(COPY, len(copies), eager=True, dtype=pl.String)
+        return replace(self, quarantined=pl.concat([self.quarantined, _quarantined(copies, copies, reason)]))
+
+    @property
+    def copies(self) -> int:
+        """How many of the quarantined rows are copies of others."""
+        return int((self.quarantined[REASON] == COPY).sum())
+
+    @property
+    def broken_share(self) -> float:
+        """Those that break a rule among all rows, where each counts once."""
+        broken = len(self.quarantined) - self.copies
+        total = len(self.rows) + broken
+        return broken / total if total else 0.0
+
+    @property
+    def frequent_reasons(self) -> list[tuple[str, int]]:
+        """Why rows are quarantined, and how many, the most frequent first."""
+        counted = self.quarantined.group_by(REASON).len().sort("len", REASON, descending=[True, False])
+        return [(str(reason), int(rows)) for reason, rows in counted.iter_rows()]
+
+
+def without_copies(raw: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The rows of `raw`, each once, and those that are copies of them: of a delivery that came twice."""
+    is_first = raw.select(pl.struct(pl.all()).is_first_distinct()).to_series()
+    return raw.filter(is_first), raw.filter(~is_first)
 
 
 def split_by_rules(

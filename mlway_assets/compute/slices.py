@@ -77,8 +77,8 @@ def fairness_rules(
     """
     rules = []
     for column in limits.by:
-        ours = _gaps(product, limits, rows, candidate, column)
-        theirs = {} if champion is None else _gaps(product, limits, rows, champion, column)
+        ours = group_gaps(product, limits, rows, candidate, column)
+        theirs = {} if champion is None else group_gaps(product, limits, rows, champion, column)
         for what, (seen, group) in ours.items():
             allowed = limits.maximum_gap if what == "gap" else limits.maximum_opportunity_difference
             if allowed is None:
@@ -93,10 +93,10 @@ def fairness_rules(
     return rules
 
 
-def _gaps(
+def group_gaps(
     product: ModelProduct, limits: Fairness, rows: pl.DataFrame, scores: Scores, column: str
 ) -> dict[str, tuple[float, str]]:
-    """`gap` and, of a classifier, `opportunity`: how large, and between whom."""
+    """`gap` and, of a classifier, `opportunity`: how large, and between whom. Empty where there is but one group."""
     groups = by_slice(product, rows, scores, [column], minimum_rows=limits.minimum_rows, threshold=limits.threshold)
     if len(groups) < 2:
         return {}

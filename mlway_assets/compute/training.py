@@ -6,11 +6,14 @@ from dataclasses import dataclass
 import polars as pl
 
 from configs.algorithms import Algorithm
+from configs.errors import MlwayError
 from configs.products import ModelProduct
 from configs.search import Value
+from configs.splits import Part
 from mlway_assets.compute.algorithms import Fitted, fit
+from mlway_assets.compute.evaluation import OneClassError
 from mlway_assets.compute.measurement import Measured, measure_baseline, measured, metrics_of
-from mlway_assets.compute.population import part_of
+from mlway_assets.compute.population import LABEL, part_of
 from serving.scoring import ModelContract, ScoringModel, learn_levels
 
 
@@ -22,6 +25,16 @@ class Considered:
     parameters: dict[str, Value | None]
     rounds: int
     metrics: dict[str, float]
+
+
+class EmptyPartError(MlwayError):
+    """A part of the split has no labelled row."""
+
+    def __init__(self, which: str) -> None:
+        super().__init__(
+            f"No row{which} has a label that is known.\n"
+            "Hint: check the days that were delivered, and the dates of the split."
+        )
 
 
 @dataclass(frozen=True)
@@ -47,9 +60,10 @@ def train(product: ModelProduct, features: dict[str, str], frame: pl.DataFrame) 
     """Fit each algorithm on the training part, take the best on validation; read the test part once, for the report.
 
     `frame` has the features, `label`, `label_known_at` and, in a ranking, `query_key`; `features` gives the model's
-    features and their types. Raises OneClassError, NothingToRankError, RelevanceError, ConvergenceError.
+    features and their types. Raises EmptyPartError, OneClassError, NothingToRankError,
+    RelevanceError, UnknownParameterError, ConvergenceError.
     """
-    training, validation, test = (part_of(frame, product, part) for part in ("train", "validate", "test"))
+    training, validation, test = (_part(frame, product, part) for part in ("train", "validate", "test"))
     contract = learn_contract(product, features, training)
     fitted: dict[Algorithm, Fitted] = {}
     seen: dict[Algorithm, Considered] = {}
@@ -107,6 +121,18 @@ def learn_contract(product: ModelProduct, features: dict[str, str], training: pl
         task=product.task,
         interval=None if interval is None else (interval.lower, interval.upper),
     )
+
+
+def _part(frame: pl.DataFrame, product: ModelProduct, name: Part) -> pl.DataFrame:
+    """A part that something can be learned from or judged by, before any time is spent on it."""
+    rows, (start, end) = part_of(frame, product, name), product.training.split.bounds(name)
+    since = "" if start is None else f" from {start:%Y-%m-%d}"
+    which = f" of {product.name} for {name!r},{since} until {end:%Y-%m-%d},"
+    if not len(rows):
+        raise EmptyPartError(which)
+    if product.task == "binary" and rows[LABEL].n_unique() < 2:
+        raise OneClassError(len(rows), which)
+    return rows
 
 
 def _named(name: str, product: ModelProduct, found: Mapping[str, float], part: pl.DataFrame) -> dict[str, float]:

@@ -11,18 +11,17 @@ from pydantic import TypeAdapter
 
 from configs.errors import MlwayError
 from mlway_assets.asset_keys import (
+    MONITORED_KEYS,
     candidate_key,
-    input_drift_key,
+    input_drift_report_key,
     online_store_key,
-    prediction_drift_key,
     predictions_key,
-    quality_key,
     registered_version_key,
     training_set_key,
 )
 from mlway_assets.assets.raw import UNREAD_DAYS
 from mlway_assets.definitions import build_definitions
-from mlway_assets.jobs import DAILY, INGEST, MONITOR, PREDICT, TRAIN
+from mlway_assets.jobs import DAILY, INGEST, MONITOR, PREDICT, REPORT, TRAIN
 from mlway_assets.local.instance import process_tag
 from mlway_assets.partitions import every_day, range_tags, stretches
 from mlway_assets.resources import Platform
@@ -33,11 +32,14 @@ if TYPE_CHECKING:
 
 JOBS = (INGEST, TRAIN, PREDICT, MONITOR)
 """In their order; `daily` repeats parts of them."""
+ASKED_FOR = (DAILY, REPORT)
+"""What runs only where it is named."""
 _KEYS = {
     TRAIN: (training_set_key, candidate_key, registered_version_key),
     PREDICT: (predictions_key,),
-    MONITOR: (input_drift_key, prediction_drift_key, quality_key),
-    DAILY: (predictions_key, input_drift_key, prediction_drift_key, quality_key),
+    MONITOR: MONITORED_KEYS,
+    DAILY: (predictions_key, *MONITORED_KEYS),
+    REPORT: (input_drift_report_key,),
 }
 """Of a product, by the job that makes them."""
 _SHARED_GROUPS = ("raw", "curated", "features")
@@ -86,7 +88,8 @@ def plan(
 ) -> list[JobRun]:
     """What to run for `jobs`, for all products or those named.
 
-    By default `ingest` runs over every day, `predict` over the clock's, `monitor` and `daily` over the one before it.
+    By default `ingest` runs over every day, `predict` over the clock's, `monitor`, `daily` and `report` over the one
+    before it.
     Raises RunError for a day that is not kept, and for an unknown product.
     """
     require_products(platform, products)
@@ -98,7 +101,13 @@ def plan(
         today = platform.clock.now().date()
         # Of the day before all is known; of today nothing but the forecast.
         yesterday = (today - timedelta(days=1),)
-        days = {INGEST: every_day(platform), PREDICT: (today,), MONITOR: yesterday, DAILY: yesterday}[job]
+        days = {
+            INGEST: every_day(platform),
+            PREDICT: (today,),
+            MONITOR: yesterday,
+            DAILY: yesterday,
+            REPORT: yesterday,
+        }[job]
         if first or last:
             days = tuple(day for day in every_day(platform) if (first or day) <= day <= (last or day))
         if not days:

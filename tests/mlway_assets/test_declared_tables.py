@@ -186,7 +186,7 @@ def test_exactly_the_days_of_the_run_are_replaced(lake: Lake) -> None:
     curate(by_day(), lake, DAYS)
     write_raw(lake, (10, 2.0, DAYS[0]), (20, 2.0, DAYS[1]))
     written = curate(by_day(), lake, DAYS[1:])
-    assert (written.version, written.quarantined_share, written.broken.rows) == (1, 0, {})
+    assert (written.version, written.curated.broken_share, written.broken.rows) == (1, 0, {})
     assert content(lake, "curated") == [(DAYS[0], 1), (DAYS[1], 20)]
 
 
@@ -195,7 +195,7 @@ def test_too_many_bad_rows_leave_the_table_as_it_was_and_are_in_the_quarantine(l
     curate(by_day(), lake, DAYS)
     write_raw(lake, (1, -2.0, DAYS[0]), (2, 3.0, DAYS[1]))
     written = curate(by_day(maximum_quarantined_share=0.4), lake, DAYS)
-    assert (written.version, written.quarantined_share) == (None, 0.5)
+    assert (written.version, written.curated.broken_share) == (None, 0.5)
     assert lake.scan("curated", "sales").collect()["price"].to_list() == [2.0, 2.0]
     assert content(lake, "quarantine") == [(DAYS[0], "price_is_positive does not hold: price > 0")]
 

@@ -34,7 +34,9 @@ def test_the_run_in_mlflow_says_what_made_the_model(built_platform: Platform) ->
         run.data.metrics
     )
     plots = {item.path for item in built_platform.registry.client.list_artifacts(champion.run_id, "plots")}
-    assert plots == {f"plots/{name}.png" for name in ("roc", "precision_recall", "calibration", "importance")}
+    assert plots == {
+        f"plots/{name}.png" for name in ("roc", "precision_recall", "calibration", "importance", "contributions")
+    }
 
 
 def test_the_first_version_that_passes_is_champion_and_challenger(built_platform: Platform) -> None:
@@ -89,9 +91,10 @@ def test_a_failing_contract_stops_everything_behind_it(
     assert platform.lake.version("features", "aircraft_legs") == before
 
 
-def test_the_daily_schedule_asks_for_the_day_before_the_clocks(built_platform: Platform) -> None:
+@pytest.mark.parametrize("schedule", ["every_morning", "every_monday"])
+def test_a_schedule_asks_for_the_day_before_the_clocks(built_platform: Platform, schedule: str) -> None:
     definitions = build_definitions(built_platform)
     with dg.instance_for_test() as instance:
         context = dg.build_schedule_context(instance, repository_def=definitions.get_repository_def())
-        request = definitions.resolve_schedule_def("every_morning").evaluate_tick(context).run_requests[0]
+        request = definitions.resolve_schedule_def(schedule).evaluate_tick(context).run_requests[0]
     assert request.partition_key == "2013-02-08"

@@ -31,9 +31,9 @@ METRICS = {
     "flight_ranking": {"ndcg_at_5", "queries", "baseline_ndcg_at_5"},
 }
 PLOTS = {
-    "flight_delay": {"roc", "precision_recall", "calibration", "importance"},
-    "arrival_delay": {"predicted_and_actual", "interval_coverage", "importance"},
-    "flight_ranking": {"ndcg_by_query_size", "grade_by_position", "importance"},
+    "flight_delay": {"roc", "precision_recall", "calibration", "importance", "contributions"},
+    "arrival_delay": {"predicted_and_actual", "interval_coverage", "importance", "contributions"},
+    "flight_ranking": {"ndcg_by_query_size", "grade_by_position", "importance", "contributions"},
 }
 OUT_OF_REACH: dict[str, tuple[dict[str, Any], str]] = {
     "flight_delay": ({"metric": "roc_auc", "minimum": 0.99}, "roc_auc is at least the minimum"),

@@ -8,10 +8,12 @@ from tests_support import copy_of_state
 
 from configs.clock import build_clock
 from configs.environments import ReplayClock
+from configs.monitoring import QualitySlices
 from mlway_assets.batch_scoring import score_days
-from mlway_assets.checks import QUALITY, quality_check
+from mlway_assets.checks import QUALITY
 from mlway_assets.drift_monitoring import LAYER
-from mlway_assets.quality_monitoring import quality_table, watch_quality
+from mlway_assets.quality_checks import quality_check
+from mlway_assets.quality_monitoring import LABELLED_SHARE, quality_table, slices_table, watch_quality
 from mlway_assets.resources import Platform
 
 PRODUCTS = ("arrival_delay", "flight_delay", "flight_ranking")
@@ -80,6 +82,49 @@ def test_scores_that_mislead_fail_the_check_and_it_says_how_much_worse_they_are(
     assert not told.passed
     assert "% worse" in str(told.description)
     assert quality_check(QUALITY, watch_quality(product, scored, DAYS)[-1]).passed
+
+
+def test_metrics_of_a_day_have_intervals_and_the_share_of_labels_that_are_known(scored: Platform) -> None:
+    product = scored.project.products["flight_delay"]
+    watch_quality(product, scored, DAYS)
+    table = scored.lake.scan(LAYER, quality_table(product.name)).filter(pl.col("event_day") == LAST).collect()
+    by_metric = {row["metric"]: row for row in table.to_dicts()}
+    for metric in ("roc_auc", "log_loss", "brier", "bias"):
+        row = by_metric[metric]
+        assert row["lower"] < row["value"] < row["upper"]
+        assert row["upper"] - row["lower"] < 0.3
+    labelled = by_metric[LABELLED_SHARE]
+    assert labelled["value"] == labelled["labelled"] / labelled["rows"]
+
+
+def test_a_metric_that_is_no_mean_over_rows_is_watched_without_intervals(scored: Platform) -> None:
+    declared = scored.project.products["flight_delay"]
+    quality = declared.monitoring.quality.model_copy(update={"metric": "average_precision"})
+    product = declared.model_copy(update={"monitoring": declared.monitoring.model_copy(update={"quality": quality})})
+    found = watch_quality(product, scored, DAYS)[-1]
+    assert found.verdict.comparison is not None
+    assert [each.estimates["average_precision"].interval for each in found.days] == [None] * len(DAYS)
+    assert "average_precision over 3 days" in str(quality_check(QUALITY, found).description)
+
+
+def test_the_slice_whose_scores_mislead_is_suspected(scored: Platform) -> None:
+    declared = scored.project.products["flight_delay"]
+    quality = declared.monitoring.quality.model_copy(update={"slices": QualitySlices(by=("origin",), minimum_rows=100)})
+    product = declared.model_copy(update={"monitoring": declared.monitoring.model_copy(update={"quality": quality})})
+    honest = scored.lake.scan("predictions", product.name).collect()
+    days = honest["event_day"].unique().to_list()
+    misled = pl.when(pl.col("origin") == "LGA").then(1 - pl.col("score")).otherwise("score")
+    scored.lake.replace_days("predictions", product.name, honest.with_columns(score=misled), days)
+    try:
+        found = watch_quality(product, scored, DAYS)[-1]
+    finally:
+        scored.lake.replace_days("predictions", product.name, honest, days)
+    told = quality_check(QUALITY, found)
+    assert not told.passed
+    assert "Suspected: origin = LGA" in str(told.description)
+    kept = scored.lake.scan(LAYER, slices_table(product.name)).filter(pl.col("event_day") == LAST).collect()
+    assert set(kept["slice"]) == {"EWR", "JFK", "LGA"}
+    assert "log_loss" in set(kept["metric"])
 
 
 def test_without_predictions_nothing_is_said(scored: Platform) -> None:

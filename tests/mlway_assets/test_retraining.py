@@ -10,7 +10,7 @@ import yaml
 from tests_support import open_small_platform
 from typer.testing import CliRunner
 
-from configs.clock import ReplayedTime
+from configs.clock import ReplayedTime, TimeIsMovedError
 from configs.splits import MovingParts
 from mlway_assets.advance import StandingClockError, advance
 from mlway_assets.cli import app
@@ -118,6 +118,19 @@ def test_time_moves_on_for_all_who_share_the_file_and_never_back(tmp_path: Path)
     assert there.now() == NOW + timedelta(days=1)
     with pytest.raises(ValueError, match="does not go back"):
         there.move_to(NOW)
+
+
+def test_while_days_pass_one_alone_decides_what_is_trained(copied: Copied) -> None:
+    platform, instance = copied
+    inbox = TrainingRequests(platform.environment.training_requests_folder)
+    inbox.add(PRODUCT, "now", "somebody", NOW)
+    assert isinstance(platform.clock, ReplayedTime)
+    with platform.clock.moving():
+        assert tick(build_again(platform), instance) == []
+        with pytest.raises(TimeIsMovedError, match="Another `mlway advance`"):
+            next(advance(build_again(platform), instance, 1, lambda *_: None))
+    assert platform.clock.now() == NOW
+    assert len(tick(platform, instance)) == 1
 
 
 @pytest.fixture(scope="module")

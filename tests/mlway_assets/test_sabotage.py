@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from configs.gates import Behaviour, PromotionGate
+from configs.gates import Behaviour, Importance, PromotionGate
 from configs.products import ModelProduct
 from configs.splits import Split
 from mlway_assets.compute.behaviour import behaviour_rules
@@ -130,6 +130,24 @@ def test_probabilities_off_by_a_factor_are_refused_by_calibration(
 
     found = judge(learned_from(rows, product, thinned))
     assert broken(found) == {"calibration"}
+
+
+def test_a_challenger_that_looks_elsewhere_is_refused_by_importance(
+    rows: Rows, product: ModelProduct, built_platform: Platform
+) -> None:
+    asking = product.model_copy(update={"gate": GATE.model_copy(update={"importance": Importance(maximum_shift=0.3)})})
+    champion = model_of(product, rows, built_platform)
+    beside = incumbent(asking, part_of(rows, asking, "test"), champion)
+    assert beside.importance is not None
+
+    def shift(tampered: Rows) -> GateRule:
+        judged = judged_by(asking, part_of(rows, asking, "test"), model_of(product, tampered, built_platform), beside)
+        return next(rule for rule in judged if rule.subject == "importance")
+
+    most = sorted(beside.importance, key=lambda name: -beside.importance[name])[:10]
+    honest = shift(learned_from(rows, product, lambda part: part.sample(fraction=0.95, seed=1)))
+    blind = shift(learned_from(rows, product, lambda part: part.with_columns(pl.col(most).shuffle(seed=1))))
+    assert (honest.is_met, blind.is_met) == (True, False), (honest.seen, blind.seen)
 
 
 def test_a_score_that_goes_the_wrong_way_is_refused_by_behaviour(

@@ -309,7 +309,7 @@ def test_the_declared_tables_are_assets_with_blocking_checks_owners_and_lineage(
         (["raw", "payments"], "amount")
     ]
     checks = {key.name: graph.get(key).blocking for key in graph.asset_check_keys if key.asset_key == node.key}
-    assert checks == {"contract": True, "quarantined_share": True}
+    assert checks == {"contract": True, "quarantined_share": True, "usual_scale": True}
     assert all(graph.get(key).is_materializable for key in graph.get_all_asset_keys())
     assert online_store_key() in graph.get_all_asset_keys()
 

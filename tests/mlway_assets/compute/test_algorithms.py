@@ -200,7 +200,7 @@ def test_an_interval_by_histogram_boosting_has_a_model_for_each_end() -> None:
 def test_a_training_part_of_one_class_is_refused(name: str) -> None:
     wanted = product(algorithms={name: {}})
     frame = rows().with_columns((~(rows()["at"] < wanted.training.split.train_until) & rows()[LABEL]).alias(LABEL))
-    with pytest.raises(OneClassError, match="labels are of one class"):
+    with pytest.raises(OneClassError, match=r"labels of example for .train., until 2013-01-31, are of one class"):
         train(wanted, FEATURES, frame)
 
 

@@ -8,8 +8,8 @@ import pytest
 from configs.sources import EVENT_DAY, SourceTable
 from feature_repo.column_types import POLARS_TYPES
 from mlway_assets.compute.conversion import convert
-from mlway_assets.compute.declared import CONFLICT, COPY, ExpressionError, curate_declared
-from mlway_assets.compute.quarantine import Curated
+from mlway_assets.compute.declared import CONFLICT, ExpressionError, curate_declared
+from mlway_assets.compute.quarantine import COPY, Curated
 
 FIRST, SECOND = date(2024, 3, 1), date(2024, 3, 2)
 NOON = datetime(2024, 3, 1, 12, tzinfo=UTC)

@@ -54,6 +54,13 @@ def test_numbers_have_the_stability_index_of_deciles_and_scipys_distance(
     assert found.distance == pytest.approx(exact, abs=1e-9)
 
 
+@pytest.mark.parametrize("rows", [201, 999, 1_000, 4_321])
+def test_tenths_are_exact_however_many_values_there_are(rows: int) -> None:
+    dice = np.random.default_rng(rows)
+    expected, seen = dice.lognormal(0, 1, rows).tolist(), dice.lognormal(0.3, 1, 500).tolist()
+    assert drift_of(expected, seen).psi == pytest.approx(literal_psi(expected, seen), abs=1e-9)
+
+
 def test_with_many_values_the_distance_is_within_half_a_percent() -> None:
     dice = np.random.default_rng(7)
     expected, seen = dice.normal(0, 1, 50_000), dice.normal(0.2, 1.3, 3_000)
@@ -68,6 +75,21 @@ def test_texts_have_scipys_distance(expected: list[str], seen: list[str]) -> Non
     shares = [[*(values.count(k) for k in known), sum(v not in known for v in values)] for values in (expected, seen)]
     assert found.distance == pytest.approx(jensenshannon(*shares, base=2), abs=1e-6)
     assert found.unseen_share == pytest.approx(shares[1][-1] / len(seen))
+
+
+def test_texts_have_the_stability_index_of_their_values_and_one_part_for_those_never_seen() -> None:
+    found = drift_of([*"aaabbc"], [*"abbbde"])
+    parts = {"a": (3, 1), "b": (2, 3), "c": (1, 0.5), "never seen": (0.5, 2)}
+    shares = [(before / 6.5, now / 6.5) for before, now in parts.values()]
+    assert found.psi == pytest.approx(sum((now - before) * math.log(now / before) for before, now in shares))
+    assert found.unseen_share == pytest.approx(2 / 6)
+
+
+def test_categories_are_texts_whatever_their_column_is_called() -> None:
+    for name in ("level", "times"):
+        frame = pl.DataFrame({name: ["a", "b", "b", None]}, schema={name: pl.Categorical})
+        [found] = Reference(frame).drift(frame.cast(pl.Enum(["a", "b", "c"])))
+        assert (found.name, found.is_text, found.psi, found.distance, found.missing_share) == (name, True, 0, 0, 0.25)
 
 
 @given(values=NUMBERS)

@@ -1,0 +1,156 @@
+"""What the checks of serving say: figures, a picture, and the feature, group or part that is suspected."""
+
+import dagster as dg
+
+from mlway_assets.compute.monitoring_plots import Bar, drift_plot
+from mlway_assets.compute.vector_differences import FeatureDifference
+from mlway_assets.feature_freshness import DayFreshness, GroupFreshness
+from mlway_assets.metadata import picture
+from mlway_assets.service_health import BASELINE, DayHealth
+from mlway_assets.serving_skew import DaySkew
+
+_MOST_ROWS = 15
+
+
+def serving_skew_check(name: str, found: DaySkew) -> dg.AssetCheckResult:
+    """Passes when the features that answers were made from were those of the lake; it warns, and stops nothing."""
+    shown, limits = found.features[:_MOST_ROWS], found.limits
+    rows = [
+        f"| {each.feature} | {each.rows:,} | {each.differing_share:.1%} | {each.behind_share:.1%} | "
+        f"{_number(each.logged)} | {_number(each.in_lake)} | {each.example or ''} |"
+        for each in shown
+    ]
+    head = "| feature | values | differ | behind | logged | in the lake | for example |"
+    bars = [Bar(each.feature, each.differing_share, limits.maximum_differing_share) for each in shown]
+    return dg.AssetCheckResult(
+        check_name=name,
+        passed=found.is_within_limits,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=_skew_told(found),
+        metadata={
+            "past_a_limit": dg.MetadataValue.json([each.feature for each in found.past]),
+            "features": dg.MetadataValue.md("\n".join([head, "|---" * 7 + "|", *rows])),
+            **({} if found.is_within_limits else {"picture": picture(drift_plot(bars, "Share of values that differ"))}),
+        },
+    )
+
+
+def _skew_told(found: DaySkew) -> str:
+    if not found.is_told:
+        hidden = f" The log hides what {found.hidden:,} were about." if found.hidden else ""
+        return f"{found.rows:,} rows of models on {found.day} are too few to say anything.{hidden}"
+    limits = found.limits
+    said = (
+        f"Of {len(found.features)} features {len(found.past)} are past a limit over {found.rows:,} logged rows of "
+        f"{found.day}: {limits.maximum_differing_share:.1%} of the values may differ from the lake's, and "
+        f"{limits.maximum_behind_share:.0%} may be behind it."
+    )
+    return " ".join([said, *(f"{_skew_cause(found, each)}." for each in found.past[:3])])
+
+
+def _skew_cause(found: DaySkew, each: FeatureDifference) -> str:
+    example = f"such as {_number(each.logged)} for {_number(each.in_lake)} in {each.example}"
+    if each.differing_share > found.limits.maximum_differing_share:
+        return f"{each.feature}: {each.differing_share:.1%} differ, {example}"
+    return (
+        f"{each.feature}: {each.behind_share:.1%} are behind, for the online store had not been given what was known "
+        f"of {', '.join(each.views)}, {example}"
+    )
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
+
+
+def freshness_check(name: str, found: DayFreshness) -> dg.AssetCheckResult:
+    """Passes when the values that answers were made from were young enough; it warns, and stops nothing."""
+    rows = [
+        f"| {each.group} | {each.missing_share:.1%} | {each.expired_share:.1%} | {_age(each.median_seconds)} | "
+        f"{_age(each.p95_seconds)} | {_age(each.time_to_live.total_seconds() or None)} | {', '.join(each.past)} |"
+        for each in found.groups
+    ]
+    head = "| group | missing | expired | median age | 95% are younger than | time to live | past |"
+    bars = [Bar(each.group, each.expired_share, found.limits.maximum_expired_share) for each in found.groups]
+    return dg.AssetCheckResult(
+        check_name=name,
+        passed=found.is_within_limits,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=_freshness_told(found),
+        metadata={
+            "past_a_limit": dg.MetadataValue.json([each.group for each in found.past]),
+            "groups": dg.MetadataValue.md("\n".join([head, "|---" * 7 + "|", *rows])),
+            **({} if found.is_within_limits else {"picture": picture(drift_plot(bars, "Share of expired values"))}),
+        },
+    )
+
+
+def _freshness_told(found: DayFreshness) -> str:
+    if not found.is_told:
+        return f"{found.rows:,} rows of models on {found.day} are too few to say anything."
+    over = f"over {found.rows:,} logged rows of {found.day}"
+    said = f"Of {len(found.groups)} groups {len(found.past)} are past a limit {over}."
+    return " ".join([said, *(f"{_freshness_cause(found, each)}." for each in found.past[:3])])
+
+
+def _freshness_cause(found: DayFreshness, each: GroupFreshness) -> str:
+    if "expired" in each.past:
+        lives = _age(each.time_to_live.total_seconds())
+        allowed = found.limits.maximum_expired_share
+        return f"{each.group}: {each.expired_share:.0%} of the values are older than {lives}; {allowed:.0%} may be"
+    allowed_age = _age(found.limits.maximum_ages[each.group].total_seconds())
+    return f"{each.group}: 95% of the values are younger than {_age(each.p95_seconds)}; {allowed_age} they may be"
+
+
+def health_check(name: str, found: DayHealth) -> dg.AssetCheckResult:
+    """Passes when the endpoint answered fast, with its models and the whole platform; it warns, and stops nothing."""
+    head = "| hour | model | requests | rows | degraded | median ms | 99% ms |"
+    rows = [
+        f"| {each['hour']} | {each['model']} | {each['requests']:,} | {each['rows']:,} | {each['degraded']:,} | "
+        f"{each['median_milliseconds']:.2f} | {each['p99_milliseconds']:.2f} |"
+        for each in found.hours.iter_rows(named=True)
+    ]
+    bars = [Bar(kind, share, limit) for kind, (share, limit, _) in found.shares.items()]
+    return dg.AssetCheckResult(
+        check_name=name,
+        passed=found.is_within_limits,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=_health_told(found),
+        metadata={
+            "past_a_limit": dg.MetadataValue.json(found.past),
+            "models": dg.MetadataValue.json(found.models),
+            "failed": dg.MetadataValue.json(dict(found.failed)),
+            "hours": dg.MetadataValue.md("\n".join([head, "|---" * 7 + "|", *rows])),
+            **({} if found.is_within_limits else {"picture": picture(drift_plot(bars, "Share of requests"))}),
+        },
+    )
+
+
+def _health_told(found: DayHealth) -> str:
+    if not found.requests and not found.failed:
+        said = f"Nobody was answered on {found.day}."
+    else:
+        models = ", ".join(f"{model}: {count:,}" for model, count in found.models.items())
+        took = f", half within {found.p50_milliseconds:.1f} ms" if found.p50_milliseconds is not None else ""
+        said = f"{found.requests:,} requests were answered on {found.day} ({models}){took}."
+    return " ".join([said, *(f"{_health_cause(found, kind)}." for kind in found.past)])
+
+
+def _health_cause(found: DayHealth, kind: str) -> str:
+    if kind == "silent":
+        return f"{found.limits.minimum_requests:,} there should be at least"
+    if kind == "slow":
+        return (
+            f"1% took longer than {found.p99_milliseconds:.0f} ms; {found.limits.maximum_milliseconds:.0f} ms they may"
+        )
+    share, limit, cause = found.shares[kind]
+    what = {"degraded": "lacked a part", BASELINE: "are the baseline's", "failed": "failed"}[kind]
+    return f"{share:.1%} {what}, {limit:.1%} may{f', most of all {cause}' if cause else ''}"
+
+
+def _age(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
