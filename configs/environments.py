@@ -145,6 +145,20 @@ class RayCluster(Frozen):
     )
 
 
+class Trials(Frozen):
+    """Where the trials of a search are evaluated. It changes how long that takes, and nothing else."""
+
+    execution: Literal["local", "ray"] = Field(
+        default="local", description="local: in processes of this machine. ray: as tasks of a Ray cluster, a core each."
+    )
+    workers: int | None = Field(
+        default=None, ge=1, description="Local processes; left out, one for each core. 1: in the process that trains."
+    )
+    ray_address: str | None = Field(
+        default=None, description="The cluster; `local` starts one on this machine. By default that of RAY_ADDRESS."
+    )
+
+
 class Promotion(Frozen):
     """Who moves the champion alias."""
 
@@ -264,6 +278,7 @@ class Environment(Frozen):
     experiments: ExperimentTracking
     ports: Ports = Ports()
     ray: RayCluster = RayCluster()
+    trials: Trials = Trials()
     promotion: Promotion
     first_product: Name | None = Field(
         default=None, description="What `mlway up` trains and asks before the others; left out, the first by name."

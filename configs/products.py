@@ -1,17 +1,21 @@
 """WHAT is predicted: the type of `configs/products/*.yaml`."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from configs.algorithms import ALGORITHMS
 from configs.cards import Card
 from configs.gates import PromotionGate
 from configs.monitoring import Monitoring
 from configs.retraining import Retraining
 from configs.schema import Description, Duration, Frozen, Name, Owner
+from configs.search import Value
 from configs.splits import Split
 from configs.tasks import LOWER_IS_BETTER, METRICS, OBJECTIVES, Baseline, Interval, Metric, Objective, Ranking, Task
+from configs.training import Training
 
 RequestType = Literal["string", "int64", "float64", "boolean", "timestamp"]
 
@@ -42,18 +46,6 @@ class Label(Frozen):
 
     expression: str = Field(description="Polars SQL over the population's table; null where there is no label.")
     known_at: str
-
-
-class Training(Frozen):
-    """How a candidate is made."""
-
-    algorithm: Literal["lightgbm"]
-    objective: Objective | None = Field(default=None, description="What is minimised; left out, the task's usual one.")
-    parameters: dict[str, int | float | str | bool] = {}
-    rounds: int = Field(gt=0, description="Most boosting rounds; early stopping on validation may end sooner.")
-    early_stopping_rounds: int = Field(gt=0)
-    seed: int
-    split: Split
 
 
 class OnlineSkew(Frozen):
@@ -133,17 +125,6 @@ class Endpoint(Frozen):
 
 
 _ORDERED = ("int64", "float64", "timestamp")
-_DECLARED_ELSEWHERE = {
-    "objective": "training.objective",
-    "alpha": "interval",
-    "metric": "gate.metric",
-    "seed": "training.seed",
-    "num_iterations": "training.rounds",
-    "early_stopping_round": "training.early_stopping_rounds",
-}
-"""Parameters of LightGBM that would contradict other fields."""
-
-
 _RESERVED = ("docs", "v1", "v2")
 """First parts of paths that the gateway answers."""
 
@@ -205,8 +186,16 @@ class ModelProduct(Frozen):
         known = OBJECTIVES[info.data["task"]] if "task" in info.data else ()
         if known and value.objective not in (None, *known):
             raise ValueError(f"`objective` {value.objective} is not of this task: use one of {', '.join(known)}")
-        if taken := sorted(value.parameters.keys() & _DECLARED_ELSEWHERE.keys()):
-            raise ValueError(f"`parameters` must not hold {taken[0]!r}: say it in {_DECLARED_ELSEWHERE[taken[0]]}")
+        return value
+
+    @field_validator("training")
+    @classmethod
+    def _algorithms_can_learn_the_task(cls, value: Training, info: ValidationInfo) -> Training:
+        known = ALGORITHMS[info.data["task"]] if "task" in info.data else ()
+        unable = [name for name in value.algorithms.names if name not in known]
+        if known and unable:
+            task = info.data["task"]
+            raise ValueError(f"`algorithms.{unable[0]}` cannot learn the task {task}: use {', '.join(known)}")
         return value
 
     @field_validator("gate")
@@ -271,6 +260,15 @@ class ModelProduct(Frozen):
     def with_split(self, split: Split) -> "ModelProduct":
         """The product with other parts."""
         return self.model_copy(update={"training": self.training.model_copy(update={"split": split})})
+
+    def with_parameters(self, parameters: Mapping[str, Value]) -> "ModelProduct":
+        """The product with other parameters for LightGBM."""
+        algorithms = self.training.algorithms.model_copy(update={"lightgbm": dict(parameters)})
+        return self.model_copy(update={"training": self.training.model_copy(update={"algorithms": algorithms})})
+
+    def without_interval(self) -> "ModelProduct":
+        """The product as it gives its score alone."""
+        return self.model_copy(update={"interval": None})
 
     @property
     def objective(self) -> Objective:

@@ -20,13 +20,7 @@ def joined_on_ray(join: Join, rows: int, address: str | None) -> Iterator[pl.Dat
     """
     import ray
 
-    if not ray.is_initialized():
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        # A cluster of our own is for this machine alone.
-        own: dict[str, Any] = (
-            {"include_dashboard": False, "_node_ip_address": "127.0.0.1"} if address == "local" else {}
-        )
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
+    connect(address)
     task: Any = ray.remote(_join)
     views = ray.put(list(join.views))
     processors = ray.cluster_resources().get("CPU", 1)  # type: ignore[no-untyped-call]
@@ -38,6 +32,18 @@ def joined_on_ray(join: Join, rows: int, address: str | None) -> Iterator[pl.Dat
         waiting.append(task.remote(part, join.timestamp, views))
     while waiting:
         yield ray.get(waiting.popleft())
+
+
+def connect(address: str | None) -> None:
+    """Make this process one of the cluster's, if it is in none yet. `address` as in `joined_on_ray`."""
+    import ray
+
+    if ray.is_initialized():
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # A cluster of our own is for this machine alone.
+    own: dict[str, Any] = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"} if address == "local" else {}
+    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
 
 
 def _join(part: pl.DataFrame, timestamp: str, views: Sequence[View]) -> pl.DataFrame:

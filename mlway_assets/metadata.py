@@ -11,6 +11,7 @@ from configs.catalogue import DeclaredFeature
 from mlway_assets.asset_keys import curated_key, features_key, raw_key
 from mlway_assets.column_lineage import ColumnOrigins
 from mlway_assets.compute.feature_statistics import FeatureStatistics, GroupStatistics
+from mlway_assets.compute.training import Candidate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,6 +58,18 @@ def statistics_table(statistics: GroupStatistics) -> str:
     words = ("feature", "nulls", "mean", "deviation", "min", "p05", "p50", "p95", "max", "most frequent")
     rows = [f"| {name} | {' | '.join(_cells(found))} |" for name, found in statistics.features.items()]
     return "\n".join([f"{head}{entities}.", "", f"| {' | '.join(words)} |", "|---" * len(words) + "|", *rows])
+
+
+def algorithms_table(candidate: Candidate) -> str:
+    """What each algorithm reached on validation, as a Markdown table; the candidate's is bold."""
+    names = list(candidate.considered[0].metrics)
+    rows = []
+    for each in candidate.considered:
+        mark = "**" if each.algorithm == candidate.algorithm else ""
+        cells = [f"{mark}{each.algorithm}{mark}", str(each.rounds), *(f"{each.metrics[name]:.4f}" for name in names)]
+        rows.append(f"| {' | '.join(cells)} |")
+    head = ("algorithm", "rounds", *names)
+    return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", *rows])
 
 
 def picture(figure: "Figure") -> dg.MetadataValue:

@@ -16,12 +16,16 @@ from mlway_assets.compute.gate import GateRule
 from mlway_assets.compute.judgement import Incumbent, incumbent, judged_by
 from mlway_assets.compute.plots import candidate_plots
 from mlway_assets.compute.population import in_order, part_of
+from mlway_assets.compute.search import Study
+from mlway_assets.compute.search_plots import HISTORY, history_plot
 from mlway_assets.compute.training import Candidate, train
 from mlway_assets.explanation import Explanation, explain_candidate
 from mlway_assets.model_card import publish_card, record_card
 from mlway_assets.registry import TRAINING_SET_TAG, ModelVersion, git_commit
 from mlway_assets.resources import Platform
 from mlway_assets.training_sets import LAYER, newest_training_set, recorded_split
+from mlway_assets.trial_runs import log_algorithms, log_trials, study_tags
+from mlway_assets.trials import search_parameters
 from serving.scoring import feature_matrix, load_model
 
 EXAMPLE_ROWS = 5
@@ -40,23 +44,29 @@ class GateError(MlwayError):
 
 @dataclass(frozen=True)
 class LoggedCandidate:
-    """A candidate, the MLflow run that holds it, and what its scores are made of."""
+    """A candidate, the MLflow run that holds it, what its scores are made of, and the search for its parameters."""
 
     candidate: Candidate
     run_id: str
     explanation: Explanation
+    study: Study | None = None
 
 
 def train_candidate(product: ModelProduct, platform: Platform) -> LoggedCandidate:
     """Train on the newest training set, log the candidate with its hash and the versions of all data read, explain it.
 
-    Raises TrainingSetError.
+    Where the product declares a search, its best parameters are trained with, and its trials are nested runs. Raises
+    TrainingSetError, SearchError.
     """
     training_set = newest_training_set(product.name, platform)
     version, record = training_set.version, training_set.record
     product = product.with_split(recorded_split(training_set))
     frame = in_order(platform.lake.scan(LAYER, product.name, version).collect(), product)
     features = platform.project.model_features(product)
+    study = None
+    if product.training.search is not None:
+        study = search_parameters(product, features, product.training.search, frame, platform.environment.trials)
+        product = product.with_parameters(study.best.parameters)
     candidate = train(product, features, frame)
     tags = {
         "mlway.data_versions": json.dumps(record.inputs | {f"{LAYER}/{product.name}": version}, sort_keys=True),
@@ -66,15 +76,24 @@ def train_candidate(product: ModelProduct, platform: Platform) -> LoggedCandidat
         "mlway.feature_definitions": record.feature_definitions,
         "mlway.git_commit": git_commit(),
     }
-    parameters = product.training.parameters | {
-        "algorithm": product.training.algorithm,
+    parameters = {
+        **product.training.algorithms.parameters(candidate.algorithm),
+        "algorithm": candidate.algorithm,
         "objective": product.objective,
         "seed": product.training.seed,
     }
     example = feature_matrix(frame.head(EXAMPLE_ROWS), candidate.contract)
-    run_id = platform.registry.log_candidate(candidate, parameters, tags, candidate_plots(candidate), example)
+    figures = candidate_plots(candidate)
+    if study is not None:
+        tags |= study_tags(study)
+        figures[HISTORY] = history_plot(study)
+    run_id = platform.registry.log_candidate(candidate, parameters, tags, figures, example)
+    if study is not None:
+        log_trials(platform.registry.client, run_id, study)
+    if len(candidate.considered) > 1:
+        log_algorithms(platform.registry.client, run_id, candidate.considered)
     judged = part_of(frame, product, product.training.split.judged)
-    return LoggedCandidate(candidate, run_id, explain_candidate(product, platform.registry, run_id, judged))
+    return LoggedCandidate(candidate, run_id, explain_candidate(product, platform.registry, run_id, judged), study)
 
 
 def judge(product: ModelProduct, platform: Platform, run_id: str) -> list[GateRule]:

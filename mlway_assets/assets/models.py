@@ -24,10 +24,12 @@ from mlway_assets.column_lineage import training_set_origins
 from mlway_assets.compute.gate import Subject, subjects
 from mlway_assets.compute.plots import candidate_plots
 from mlway_assets.compute.population import LABEL, LABEL_KNOWN_AT, query_columns
+from mlway_assets.compute.search import Study
+from mlway_assets.compute.search_plots import HISTORY, history_plot
 from mlway_assets.declared_tables import curated_tables
 from mlway_assets.explanation import PLOT
 from mlway_assets.expressions import row_type
-from mlway_assets.metadata import column_metadata, key_lineage, picture, table_metadata
+from mlway_assets.metadata import algorithms_table, column_metadata, key_lineage, picture, table_metadata
 from mlway_assets.model_card import PAGE_FILE
 from mlway_assets.models import LoggedCandidate, judge, register_candidate, train_candidate
 from mlway_assets.registry import ModelVersion
@@ -160,10 +162,26 @@ def _candidate_result(logged: LoggedCandidate) -> dg.MaterializeResult:
         metadata={
             RUN_ID: dg.MetadataValue.text(logged.run_id),
             "rounds": dg.MetadataValue.int(logged.candidate.rounds),
+            "algorithm": dg.MetadataValue.text(logged.candidate.algorithm),
+            "algorithms": dg.MetadataValue.md(algorithms_table(logged.candidate)),
             **{name: dg.MetadataValue.float(value) for name, value in metrics.items()},
             **{name: picture(figure) for name, figure in figures.items()},
+            **({} if logged.study is None else _study_metadata(logged.study)),
         }
     )
+
+
+def _study_metadata(study: Study) -> Mapping[str, dg.MetadataValue]:
+    """The search's figures, its best parameters, and how its best value came to be."""
+    return {
+        "search_trials": dg.MetadataValue.int(len(study.trials)),
+        "search_pruned": dg.MetadataValue.int(study.count("pruned")),
+        "search_failed": dg.MetadataValue.int(study.count("failed")),
+        "search_best_trial": dg.MetadataValue.int(study.best.number),
+        f"search_{study.metric}": dg.MetadataValue.float(study.best.value),
+        "search_parameters": dg.MetadataValue.json(dict(study.best.parameters)),
+        HISTORY: picture(history_plot(study)),
+    }
 
 
 def _card_link(product: ModelProduct, platform: Platform, version: ModelVersion) -> dict[str, dg.MetadataValue]:

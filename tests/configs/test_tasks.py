@@ -79,9 +79,42 @@ WRONG: dict[str, tuple[str, Callable[[Content], object], str, str]] = {
     ),
     "a parameter that contradicts the interval": (
         "arrival_delay",
-        lambda product: product["training"]["parameters"].update(alpha=0.3),
+        lambda product: product["training"]["algorithms"]["lightgbm"].update(alpha=0.3),
         "training",
         "must not hold 'alpha': say it in interval",
+    ),
+    "a logistic regression of minutes": (
+        "arrival_delay",
+        lambda product: product["training"]["algorithms"].update(logistic_regression={}),
+        "training",
+        "`algorithms.logistic_regression` cannot learn the task regression: use lightgbm, histogram_boosting",
+    ),
+    "histogram boosting of an order": (
+        "flight_ranking",
+        lambda product: product["training"].update(algorithms={"histogram_boosting": {}}),
+        "training",
+        "cannot learn the task ranking: use lightgbm",
+    ),
+    "no algorithm": (
+        "flight_delay",
+        lambda product: product["training"].update(algorithms={}),
+        "training.algorithms",
+        "name one at least: lightgbm, histogram_boosting, logistic_regression",
+    ),
+    "a search without what it is for": (
+        "flight_delay",
+        lambda product: product["training"].update(
+            algorithms={"logistic_regression": {}},
+            search={"trials": 2, "space": {"num_leaves": {"kind": "int", "low": 4, "high": 64}}},
+        ),
+        "training",
+        "`search` tries parameters of LightGBM",
+    ),
+    "a parameter that the algorithm does not have": (
+        "flight_delay",
+        lambda product: product["training"]["algorithms"].update(histogram_boosting={"num_leaves": 31}),
+        "training.algorithms.histogram_boosting.num_leaves",
+        "",
     ),
     "a rate above one": (
         "flight_delay",

@@ -32,7 +32,7 @@ app(["materialize", "train"])
 
 def with_trigger(product: dict[str, Any], **parameters: int) -> dict[str, Any]:
     """Asks every day, and every second day is heard; `parameters` are LightGBM's."""
-    product["training"]["parameters"] |= parameters
+    product["training"]["algorithms"]["lightgbm"] |= parameters
     return product | {"retraining": {"triggers": ["schedule"], "every_days": 1, "cooldown": "2d", "weekly_budget": 3}}
 
 
