@@ -9,10 +9,9 @@ from configs.schema import Frozen
 Value = int | float | str | bool
 
 
-class FloatRange(Frozen):
-    """A number between two others, both included."""
+class _Range(Frozen):
+    """Numbers between two others, both included."""
 
-    kind: Literal["float"]
     low: float
     high: float
     log: bool = Field(default=False, description="Whether the logarithm is drawn: for values over several magnitudes.")
@@ -27,22 +26,22 @@ class FloatRange(Frozen):
         return isinstance(value, int | float) and not isinstance(value, bool) and self.low <= value <= self.high
 
 
-class IntRange(Frozen):
+class FloatRange(_Range):
+    """A number between two others, both included."""
+
+    kind: Literal["float"]
+
+
+class IntRange(_Range):
     """A whole number between two others, both included."""
 
     kind: Literal["int"]
     low: int
     high: int
-    log: bool = Field(default=False, description="Whether the logarithm is drawn: for values over several magnitudes.")
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        _require_order(self.low, self.high, is_log=self.log)
-        return self
 
     def holds(self, value: Value) -> bool:
         """Whether it may be drawn."""
-        return isinstance(value, int) and not isinstance(value, bool) and self.low <= value <= self.high
+        return isinstance(value, int) and super().holds(value)
 
 
 class Choice(Frozen):

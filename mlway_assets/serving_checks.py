@@ -1,5 +1,8 @@
 """What the checks of serving say: figures, a picture, and the feature, group or part that is suspected."""
 
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
 import dagster as dg
 
 from mlway_assets.compute.monitoring_plots import Bar, drift_plot
@@ -8,6 +11,9 @@ from mlway_assets.feature_freshness import DayFreshness, GroupFreshness
 from mlway_assets.metadata import picture
 from mlway_assets.service_health import BASELINE, DayHealth
 from mlway_assets.serving_skew import DaySkew
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _MOST_ROWS = 15
 
@@ -22,17 +28,31 @@ def serving_skew_check(name: str, found: DaySkew) -> dg.AssetCheckResult:
     ]
     head = "| feature | values | differ | behind | logged | in the lake | for example |"
     bars = [Bar(each.feature, each.differing_share, limits.maximum_differing_share) for each in shown]
+    pictured = None if found.is_within_limits else drift_plot(bars, "Share of values that differ")
+    return _warning(
+        name, _skew_told(found), [each.feature for each in found.past], {"features": [head, *rows]}, pictured
+    )
+
+
+def _warning(
+    name: str, told: str, past: Sequence[str], tables: Mapping[str, Sequence[str]], pictured: "Figure | None"
+) -> dg.AssetCheckResult:
+    """Passed unless there is something to picture. A table's first line is its head."""
     return dg.AssetCheckResult(
         check_name=name,
-        passed=found.is_within_limits,
+        passed=pictured is None,
         severity=dg.AssetCheckSeverity.WARN,
-        description=_skew_told(found),
+        description=told,
         metadata={
-            "past_a_limit": dg.MetadataValue.json([each.feature for each in found.past]),
-            "features": dg.MetadataValue.md("\n".join([head, "|---" * 7 + "|", *rows])),
-            **({} if found.is_within_limits else {"picture": picture(drift_plot(bars, "Share of values that differ"))}),
+            "past_a_limit": dg.MetadataValue.json(list(past)),
+            **{title: dg.MetadataValue.md(_table(*lines)) for title, lines in tables.items()},
+            **({} if pictured is None else {"picture": picture(pictured)}),
         },
     )
+
+
+def _table(head: str, *rows: str) -> str:
+    return "\n".join([head, "|---" * (head.count("|") - 1) + "|", *rows])
 
 
 def _skew_told(found: DaySkew) -> str:
@@ -71,16 +91,9 @@ def freshness_check(name: str, found: DayFreshness) -> dg.AssetCheckResult:
     ]
     head = "| group | missing | expired | median age | 95% are younger than | time to live | past |"
     bars = [Bar(each.group, each.expired_share, found.limits.maximum_expired_share) for each in found.groups]
-    return dg.AssetCheckResult(
-        check_name=name,
-        passed=found.is_within_limits,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=_freshness_told(found),
-        metadata={
-            "past_a_limit": dg.MetadataValue.json([each.group for each in found.past]),
-            "groups": dg.MetadataValue.md("\n".join([head, "|---" * 7 + "|", *rows])),
-            **({} if found.is_within_limits else {"picture": picture(drift_plot(bars, "Share of expired values"))}),
-        },
+    pictured = None if found.is_within_limits else drift_plot(bars, "Share of expired values")
+    return _warning(
+        name, _freshness_told(found), [each.group for each in found.past], {"groups": [head, *rows]}, pictured
     )
 
 
@@ -103,26 +116,21 @@ def _freshness_cause(found: DayFreshness, each: GroupFreshness) -> str:
 
 def health_check(name: str, found: DayHealth) -> dg.AssetCheckResult:
     """Passes when the endpoint answered fast, with its models and the whole platform; it warns, and stops nothing."""
-    head = "| hour | model | requests | rows | degraded | median ms | 99% ms |"
-    rows = [
+    models = [f"| {model} | {count:,} |" for model, count in found.models.items()]
+    failed = [f"| {reason} | {count:,} |" for reason, count in found.failed.items()]
+    hours = [
         f"| {each['hour']} | {each['model']} | {each['requests']:,} | {each['rows']:,} | {each['degraded']:,} | "
         f"{each['median_milliseconds']:.2f} | {each['p99_milliseconds']:.2f} |"
         for each in found.hours.iter_rows(named=True)
     ]
+    tables = {
+        "models": ["| model | requests |", *models],
+        "failed": ["| why | requests |", *failed],
+        "hours": ["| hour | model | requests | rows | degraded | median ms | 99% ms |", *hours],
+    }
     bars = [Bar(kind, share, limit) for kind, (share, limit, _) in found.shares.items()]
-    return dg.AssetCheckResult(
-        check_name=name,
-        passed=found.is_within_limits,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=_health_told(found),
-        metadata={
-            "past_a_limit": dg.MetadataValue.json(found.past),
-            "models": dg.MetadataValue.json(found.models),
-            "failed": dg.MetadataValue.json(dict(found.failed)),
-            "hours": dg.MetadataValue.md("\n".join([head, "|---" * 7 + "|", *rows])),
-            **({} if found.is_within_limits else {"picture": picture(drift_plot(bars, "Share of requests"))}),
-        },
-    )
+    pictured = None if found.is_within_limits else drift_plot(bars, "Share of requests")
+    return _warning(name, _health_told(found), found.past, tables, pictured)
 
 
 def _health_told(found: DayHealth) -> str:
