@@ -93,7 +93,10 @@ def test_before_the_first_key_the_list_says_how_to_make_one() -> None:
     ("words", "message"),
     [
         (("--scope", "flight_dealy:predict"), f"is of no product. Known: {', '.join(sorted(PRODUCTS))}, *."),
-        (("--scope", "flight_delay:predcit"), "is of no action. Known: predict, explain, decisions:read, admin."),
+        (
+            ("--scope", "flight_delay:predcit"),
+            "is of no action. Known: predict, explain, decisions:read, train, admin.",
+        ),
         (("--scope", "flight_delay"), "is of no action"),
         (("--scope", ""), "is of no product"),
         ((*SCOPE, "--scope", "*:*"), "is of no action"),
