@@ -108,7 +108,8 @@ def test_a_training_that_is_killed_while_it_registers_leaves_a_version_that_nobo
     assert delivered.served()[0] == champion
     assert len(runs_on_their_way(PRODUCT, delivered.instance)) == 1
     sensor = build_definitions(delivered.platform).resolve_sensor_def(f"retrain_{PRODUCT}")
-    sensor.evaluate_tick(dg.build_sensor_context(instance=delivered.instance))
+    with dg.build_sensor_context(instance=delivered.instance) as context:
+        sensor.evaluate_tick(context)
     assert runs_on_their_way(PRODUCT, delivered.instance) == []
     assert delivered.served()[1] == {"1", "2"}
     delivered.run("train")

@@ -94,7 +94,10 @@ def test_a_failing_contract_stops_everything_behind_it(
 @pytest.mark.parametrize("schedule", ["every_morning", "every_monday"])
 def test_a_schedule_asks_for_the_day_before_the_clocks(built_platform: Platform, schedule: str) -> None:
     definitions = build_definitions(built_platform)
-    with dg.instance_for_test() as instance:
-        context = dg.build_schedule_context(instance, repository_def=definitions.get_repository_def())
+    repository = definitions.get_repository_def()
+    with (
+        dg.instance_for_test() as instance,
+        dg.build_schedule_context(instance, repository_def=repository) as context,
+    ):
         request = definitions.resolve_schedule_def(schedule).evaluate_tick(context).run_requests[0]
     assert request.partition_key == "2013-02-08"

@@ -32,7 +32,8 @@ Copied = tuple[Platform, dg.DagsterInstance]
 def tick(platform: Platform, instance: dg.DagsterInstance) -> list[dg.RunRequest]:
     """What the sensor wants to be run; Dagster's daemon starts each at once, under its key."""
     sensor = build_definitions(platform).resolve_sensor_def(f"retrain_{PRODUCT}")
-    return list(sensor.evaluate_tick(dg.build_sensor_context(instance=instance)).run_requests or ())
+    with dg.build_sensor_context(instance=instance) as context:
+        return list(sensor.evaluate_tick(context).run_requests or ())
 
 
 def start(instance: dg.DagsterInstance, platform: Platform, request: dg.RunRequest) -> dg.DagsterRun:

@@ -24,10 +24,11 @@ def instance(built_platform: Platform) -> Iterator[dg.DagsterInstance]:
 
 def tick(platform: Platform, instance: dg.DagsterInstance, cursor: str | None) -> Any:
     definitions = build_definitions(platform)
-    context = dg.build_sensor_context(
+    # A context that is not closed leaves its instance behind for whatever is defined afterwards.
+    with dg.build_sensor_context(
         instance=instance, cursor=cursor, repository_def=definitions.get_repository_def(), sensor_name=SENSOR
-    )
-    return definitions.resolve_sensor_def(SENSOR).evaluate_tick(context)
+    ) as context:
+        return definitions.resolve_sensor_def(SENSOR).evaluate_tick(context)
 
 
 def test_what_was_ingested_is_not_news(built_platform: Platform, instance: dg.DagsterInstance) -> None:

@@ -15,7 +15,7 @@ from serving.problems import Problem
 Remote = Callable[[str, dict[str, str], bytes], Coroutine[Any, Any, Any]]
 
 
-def ask(remote: Remote, times: int = 1) -> Any:
+def ask(remote: Remote, times: int = 1, call_seconds: float = 30) -> Any:
     """The last of some replies of a replica whose `call` is `remote`."""
     found: list[str] = []
 
@@ -24,7 +24,7 @@ def ask(remote: Remote, times: int = 1) -> Any:
         return SimpleNamespace(call=SimpleNamespace(remote=remote))
 
     async def all_of_them() -> Any:
-        calls = ServeCalls(handle_of, call_seconds=0.2)
+        calls = ServeCalls(handle_of, call_seconds=call_seconds)
         replies = [await calls("flight_delay", "predict", {"x-api-key": "k"}, b"{}") for _ in range(times)]
         assert found == ["flight_delay"]
         return replies[-1]
@@ -32,9 +32,9 @@ def ask(remote: Remote, times: int = 1) -> Any:
     return asyncio.run(all_of_them())
 
 
-def refused(remote: Remote) -> Problem:
+def refused(remote: Remote, call_seconds: float = 30) -> Problem:
     with pytest.raises(Problem) as problem:
-        ask(remote)
+        ask(remote, call_seconds=call_seconds)
     return problem.value
 
 
@@ -78,4 +78,4 @@ def test_a_product_that_hangs_is_too_late() -> None:
     async def remote(*_: Any) -> Any:
         await asyncio.Event().wait()
 
-    assert refused(remote).status == 504
+    assert refused(remote, call_seconds=0.2).status == 504
