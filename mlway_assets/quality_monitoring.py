@@ -8,6 +8,7 @@ slice and metric.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import cached_property
 
 import polars as pl
 
@@ -128,7 +129,7 @@ class _Seen:
     days: Mapping[date, DayQuality]
     settled: set[date]
 
-    @property
+    @cached_property
     def without_labels(self) -> set[date]:
         """Settled days that have too few labels to be judged by."""
         least = self.product.monitoring.quality.minimum_labelled_share
