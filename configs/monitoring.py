@@ -84,6 +84,7 @@ class Quality(Frozen):
         description="So long after a day's last event its labels may take. Younger days do not count: the labels that "
         "come first are no fair sample.",
     )
+    minimum_labelled: int = Field(default=1, ge=1, description="Of a day with fewer labels nothing is said.")
     minimum_labelled_share: float = Field(
         default=0.5,
         ge=0,
@@ -102,8 +103,28 @@ class Quality(Frozen):
         lt=1,
         description="How unlikely so bad days must be for a champion that is worse by no more than that: Welch's test.",
     )
-    change: Change = Change()
+    change: Change | None = Field(default=Change(), description="`null` where no sudden change is looked for.")
     slices: QualitySlices = QualitySlices()
+
+    @property
+    def days_seen(self) -> int:
+        """The newest days that are looked at, and those before them that say what is usual."""
+        return self.window_days + (self.change.reference_days if self.change else 0)
+
+
+class ServedQuality(Frozen):
+    """How good the answers were that endpoints gave, by the labels that are known since, decision by decision.
+
+    Over the days, slices and time for labels that `quality` declares. Requests are what callers ask about, fewer rows
+    than all, so that they are judged by the mean of the days alone.
+    """
+
+    minimum_labelled: int = Field(default=50, ge=2, description="Of a day with fewer labels nothing is said.")
+    maximum_worsening: float = Field(
+        default=0.1,
+        ge=0,
+        description="Most by which the mean of the days may be worse, as a share of what the champion was judged by.",
+    )
 
 
 class ServingSkew(Frozen):
@@ -169,6 +190,12 @@ class Monitoring(Frozen):
         default=Drift(), description="Of the champion's scores, held against those of its training and validation part."
     )
     quality: Quality = Quality()
+    served_quality: ServedQuality = ServedQuality()
     serving_skew: ServingSkew = ServingSkew()
     feature_freshness: FeatureFreshness = FeatureFreshness()
     service_health: ServiceHealth = ServiceHealth()
+
+    @property
+    def served_quality_limits(self) -> Quality:
+        """Those of `quality`, as answers of endpoints are held to them."""
+        return self.quality.model_copy(update={**self.served_quality.model_dump(), "change": None})

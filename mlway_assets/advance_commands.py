@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -58,6 +57,7 @@ def advance(
 @contextmanager
 def _asked(platform: "Platform") -> "Iterator[dict[str, Answers]]":
     """The answers of every endpoint that runs, asked for flights of the day that has come, until the block ends."""
+    from mlway_assets.day_requests import DayRequests
     from mlway_assets.endpoint_load import EndpointLoad
     from mlway_assets.local.local_key import local_key
     from mlway_assets.local.up import product_url
@@ -69,47 +69,12 @@ def _asked(platform: "Platform") -> "Iterator[dict[str, Answers]]":
         return
     key = local_key(platform.environment)
     with ExitStack() as stack:
-        yield {
-            name: stack.enter_context(
-                EndpointLoad(product_url(platform, product), key, _Requests(platform, name).next)
-            ).answers
-            for name, product in platform.project.products.items()
-        }
-
-
-class _Requests:
-    """Requests about the population's rows of the day that has come, one after the other, each day anew."""
-
-    def __init__(self, platform: "Platform", product: str) -> None:
-        self._platform, self._product = platform, platform.project.products[product]
-        self._day: datetime | None = None
-        self._rows: list[dict[str, Any]] = []
-        self._next = 0
-
-    def next(self) -> dict[str, Any]:
-        """The next body."""
-        now = self._platform.clock.now()
-        if now != self._day:
-            self._day, self._rows = now, self._read(now) or self._rows
-        row = self._rows[self._next % len(self._rows)]
-        self._next += 1
-        return {"instances": [row]}
-
-    def _read(self, now: datetime) -> list[dict[str, Any]]:
-        import polars as pl
-
-        population = self._product.population
-        time = pl.col(population.event_time)
-        table = self._platform.lake.scan("curated", population.table).select(*population.request)
-        rows = table.filter((time >= now) & (time < now + timedelta(days=1))).drop_nulls().collect()
-        sample = rows.sample(min(200, len(rows)), seed=int(now.timestamp()) % 2**31).sort(population.event_time)
-        return [
-            {
-                name: value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value
-                for name, value in row.items()
-            }
-            for row in sample.to_dicts()
-        ]
+        answers = {}
+        for name, product in platform.project.products.items():
+            requests = DayRequests(platform, name)
+            url = f"{product_url(platform, product)}/{requests.call}"
+            answers[name] = stack.enter_context(EndpointLoad(url, key, requests.next)).answers
+        yield answers
 
 
 def _tell(day: "DayDone") -> None:

@@ -73,6 +73,11 @@ def quality_key(product: str) -> AssetKey:
     return AssetKey(["monitoring", product, "quality"])
 
 
+def served_quality_key(product: str) -> AssetKey:
+    """How good each day's answers of the endpoint were, by the labels that are known."""
+    return AssetKey(["monitoring", product, "served_quality"])
+
+
 def serving_skew_key(product: str) -> AssetKey:
     """How far what each day's answers were made from lies from what the lake knew then."""
     return AssetKey(["monitoring", product, "serving_skew"])
@@ -92,6 +97,7 @@ MONITORED_KEYS = (
     input_drift_key,
     prediction_drift_key,
     quality_key,
+    served_quality_key,
     serving_skew_key,
     feature_freshness_key,
     service_health_key,

@@ -27,6 +27,7 @@ PARITY = "parity"
 PREDICTION_DRIFT = "prediction_drift"
 QUALITY = "quality"
 QUARANTINED_SHARE = "quarantined_share"
+SERVED_QUALITY = "served_quality"
 SERVICE_HEALTH = "service_health"
 SERVING_SKEW = "serving_skew"
 _MOST_COLUMNS = 15

@@ -7,7 +7,7 @@ import dagster as dg
 
 from mlway_assets.compute.scale import DAYS_BEFORE, ChangedScale
 from mlway_assets.learned_rows import MissingReferenceError
-from mlway_assets.quality_monitoring import QualityReport
+from mlway_assets.quality_reports import QualityReport
 
 LABELS = "labels"
 ROWS = "rows"

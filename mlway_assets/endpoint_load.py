@@ -28,10 +28,10 @@ class Answers:
 
 
 class EndpointLoad:
-    """Asks until it is closed, beside whatever goes on; `request` gives each body."""
+    """Asks until it is closed, beside whatever goes on; `request` gives each body, or None where there is none yet."""
 
-    def __init__(self, url: str, key: str, request: Callable[[], dict[str, Any]]) -> None:
-        """`url` is that of the product's endpoint."""
+    def __init__(self, url: str, key: str, request: Callable[[], dict[str, Any] | None]) -> None:
+        """`url` is what of an endpoint is called."""
         self.answers = Answers()
         self._url, self._key, self._request = url, key, request
         self._is_over = Event()
@@ -55,9 +55,12 @@ class EndpointLoad:
     def _ask(self) -> None:
         with httpx.Client(headers={"Authorization": f"Bearer {self._key}"}, timeout=30) as client:
             while not self._is_over.wait(PAUSE_SECONDS):
+                body = self._request()
+                if body is None:
+                    continue
                 began = perf_counter()
                 try:
-                    response = client.post(f"{self._url}/predict", json=self._request())
+                    response = client.post(self._url, json=body)
                 except httpx.TransportError as error:
                     self.answers.failed.append(f"{type(error).__name__}: {error}")
                     continue

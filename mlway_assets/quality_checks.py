@@ -6,7 +6,7 @@ from mlway_assets.compute.estimates import Estimate
 from mlway_assets.compute.monitoring_plots import quality_plot
 from mlway_assets.compute.slice_quality import SliceQuality, suspects
 from mlway_assets.metadata import picture
-from mlway_assets.quality_monitoring import QualityReport
+from mlway_assets.quality_reports import QualityReport
 
 _MOST_SLICES = 15
 

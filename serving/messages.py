@@ -21,6 +21,8 @@ _FIELD_TYPES: dict[str, Any] = {
 }
 _EARLIEST, _LATEST = 1677, 2262
 """Years that every later step can hold, whatever its unit."""
+MOST_CANDIDATES = 500
+"""Of one ranking."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,7 @@ class _Ranking(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
     context: dict[str, Any] = {}
-    candidates: list[dict[str, Any]] = Field(min_length=1, max_length=500)
+    candidates: list[dict[str, Any]] = Field(min_length=1, max_length=MOST_CANDIDATES)
     top_k: Annotated[int, Field(ge=1)] | None = None
     explain: bool = False
 

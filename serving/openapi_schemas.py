@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from configs.products import ModelProduct
+from serving.messages import MOST_CANDIDATES
 from serving.open_inference import DATATYPES, IS_NULL, ProductTensors, TensorMetadata
 from serving.open_inference_json import tensor_object
 from serving.training_requests import MOST_REASON
@@ -54,7 +55,7 @@ def _rankingschema_ref(product: ModelProduct) -> Json:
     some = object_schema({name: _field(kind, nullable=True) for name, kind in fields.items()}, [])
     properties = {
         "context": some | {"description": "Fields that all candidates share."},
-        "candidates": {"type": "array", "items": some, "minItems": 1, "maxItems": 500},
+        "candidates": {"type": "array", "items": some, "minItems": 1, "maxItems": MOST_CANDIDATES},
         "top_k": {"type": ["integer", "null"], "minimum": 1, "description": "How many of the best; null: all."},
         "explain": _EXPLAIN,
     }

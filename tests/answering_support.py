@@ -1,7 +1,7 @@
 """An endpoint without HTTP and Ray: it answers as a replica does, and its answers are in the log of its platform."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from time import perf_counter
@@ -65,10 +65,10 @@ def at(platform: Platform, moment: datetime) -> Platform:
     return seen
 
 
-def upcoming(platform: Platform, rows: int, product: str = "flight_delay") -> pl.DataFrame:
-    """Requests about the flights of today."""
+def upcoming(platform: Platform, rows: int, product: str = "flight_delay", day: date = TODAY) -> pl.DataFrame:
+    """Requests about the flights of a day."""
     population = platform.project.products[product].population
-    flights = platform.lake.scan_days("curated", population.table, [TODAY]).select(*population.request).collect()
+    flights = platform.lake.scan_days("curated", population.table, [day]).select(*population.request).collect()
     return flights.drop_nulls().sort(population.event_time, "carrier", "flight").head(rows)
 
 
@@ -79,24 +79,26 @@ def answer(
     *,
     alter: Callable[[Decision], Decision] = lambda decision: decision,
     is_baseline: bool = False,
+    is_one_request: bool = False,
     replica: str = "r1",
 ) -> None:
-    """Answer each row as a request of its own, and bring the log to the lake."""
+    """Answer each row as a request of its own, or all as one, and bring the log to the lake."""
     declared = platform.project.products[product]
     predictor = build_predictor(platform.project, platform.environment, declared)
     champion = platform.registry.require_champion(product)
     if not is_baseline:
         predictor.use(champion.version, champion.digest)
     log = open_decision_log(platform.project, platform.environment, declared, replica)
-    _ask(predictor, cast("DecisionLog", _Altering(log, alter)), product, rows)
+    questions = [rows] if is_one_request else list(rows.iter_slices(1))
+    _ask(predictor, cast("DecisionLog", _Altering(log, alter)), product, questions)
     log.close()
     compact_decisions(declared, platform, datetime.now(UTC))
 
 
-def _ask(predictor: Predictor, log: DecisionLog, product: str, rows: pl.DataFrame) -> None:
+def _ask(predictor: Predictor, log: DecisionLog, product: str, questions: Sequence[pl.DataFrame]) -> None:
     answering = Answering(product, predictor, log, cast("Observer", _Quiet()))
-    for row in rows.iter_rows(named=True):
+    for rows in questions:
         asked = Asked(None, perf_counter())
-        asked.question = Question({name: [value] for name, value in row.items()})
+        asked.question = Question(rows.to_dict(as_series=False))
         [body] = answering([asked])
         assert isinstance(body, bytes), body

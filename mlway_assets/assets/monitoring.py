@@ -19,6 +19,7 @@ from mlway_assets.asset_keys import (
     predictions_key,
     quality_key,
     registered_version_key,
+    served_quality_key,
     service_health_key,
     serving_skew_key,
     training_set_key,
@@ -29,6 +30,7 @@ from mlway_assets.checks import (
     INPUT_DRIFT,
     PREDICTION_DRIFT,
     QUALITY,
+    SERVED_QUALITY,
     SERVICE_HEALTH,
     SERVING_SKEW,
     drift_check,
@@ -42,6 +44,7 @@ from mlway_assets.quality_checks import quality_check
 from mlway_assets.quality_monitoring import watch_quality
 from mlway_assets.resources import Platform
 from mlway_assets.retraining import DAYS_PAST
+from mlway_assets.served_quality import watch_served_quality
 from mlway_assets.service_health import watch_health
 from mlway_assets.serving_checks import freshness_check, health_check, serving_skew_check
 from mlway_assets.serving_skew import watch_serving_skew
@@ -140,6 +143,16 @@ def _by_the_decision_log(product: ModelProduct, project: Project) -> list[_Watch
     """What each day's answers say of the endpoint."""
     decisions = decisions_key(product.name)
     return [
+        _Watched(
+            SERVED_QUALITY,
+            served_quality_key(product.name),
+            f"How good {product.name}'s answers of the newest days were, by the labels that are known by now.",
+            watch_served_quality,
+            quality_check,
+            [training_set_key(product.name), registered_version_key(product.name), decisions],
+            [curated_key(product.population.table)],
+            product.monitoring.quality.window_days,
+        ),
         _Watched(
             SERVING_SKEW,
             serving_skew_key(product.name),

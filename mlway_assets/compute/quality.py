@@ -77,12 +77,12 @@ def judge_days(
 ) -> Verdict:
     """Judge the newest of the `seen` days, as many as the limits say, by `promised` ones and by those before them."""
     before, newest = seen[: -limits.window_days], seen[-limits.window_days :]
-    usual = [*promised, *before][-limits.change.reference_days :]
-    return Verdict(
-        compare_days(promised, newest, is_lower_better=is_lower_better, allowed=limits.maximum_worsening),
-        sudden_change(usual, newest, limits.change, is_lower_better=is_lower_better, seed=seed),
-        limits.p_value,
-    )
+    change = None
+    if limits.change is not None:
+        usual = [*promised, *before][-limits.change.reference_days :]
+        change = sudden_change(usual, newest, limits.change, is_lower_better=is_lower_better, seed=seed)
+    comparison = compare_days(promised, newest, is_lower_better=is_lower_better, allowed=limits.maximum_worsening)
+    return Verdict(comparison, change, limits.p_value)
 
 
 def quality_by_day(product: ModelProduct, rows: pl.DataFrame) -> list[DayQuality]:

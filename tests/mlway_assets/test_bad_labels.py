@@ -10,7 +10,7 @@ from deltalake import DeltaTable
 
 from configs.clock import ReplayedTime
 from mlway_assets.advance import advance
-from mlway_assets.asset_keys import input_drift_key, prediction_drift_key, quality_key
+from mlway_assets.asset_keys import input_drift_key, prediction_drift_key, quality_key, served_quality_key
 from mlway_assets.local.graph import RunError
 from mlway_assets.retraining import decide
 from mlway_assets.training_sets import LAYER, build_training_set
@@ -92,7 +92,7 @@ def test_labels_of_one_class_are_refused_before_anything_is_trained(delivered: D
     assert delivered.served() == served
 
 
-WATCHED = (input_drift_key(PRODUCT), prediction_drift_key(PRODUCT), quality_key(PRODUCT))
+WATCHED = (input_drift_key(PRODUCT), prediction_drift_key(PRODUCT), quality_key(PRODUCT), served_quality_key(PRODUCT))
 
 
 def by_monitoring(product: dict[str, Any]) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def test_without_what_the_champion_has_learned_from_the_day_goes_on_and_monitori
             assert not found.passed
             assert "Version 1 of flight_delay cannot be watched" in str(found.description)
             assert "mlway retrain flight_delay" in str(found.description)
-    assert sum("cannot be watched" in mark for mark in day.marks) == 4
+    assert sum("cannot be watched" in mark for mark in day.marks) == 5
     assert delivered.rows(f"predictions/{PRODUCT}", DAY).height > 800
     assert delivered.served() == served
 

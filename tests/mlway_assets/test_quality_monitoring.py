@@ -13,7 +13,8 @@ from mlway_assets.batch_scoring import score_days
 from mlway_assets.checks import QUALITY
 from mlway_assets.drift_monitoring import LAYER
 from mlway_assets.quality_checks import quality_check
-from mlway_assets.quality_monitoring import LABELLED_SHARE, quality_table, slices_table, watch_quality
+from mlway_assets.quality_monitoring import quality_table, slices_table, watch_quality
+from mlway_assets.quality_reports import LABELLED_SHARE
 from mlway_assets.resources import Platform
 
 PRODUCTS = ("arrival_delay", "flight_delay", "flight_ranking")
