@@ -41,6 +41,19 @@ class Trained:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """What a check of a day warns of."""
+
+    check: str
+    """As in `quality of monitoring/flight_delay/quality`."""
+    told: str
+
+    def __str__(self) -> str:
+        """Both."""
+        return f"{self.check}: {self.told}"
+
+
+@dataclass(frozen=True)
 class DayDone:
     """A day that is over: what failed of its jobs, what its checks warn of, what was trained, what asked in vain, what
     endpoints took up.
@@ -48,7 +61,7 @@ class DayDone:
 
     day: date
     failure: str | None
-    marks: tuple[str, ...]
+    marks: tuple[Mark, ...]
     trained: tuple[Trained, ...]
     held_back: tuple[str, ...]
     rolled_out: tuple[str, ...]
@@ -104,13 +117,13 @@ def _day(platform: Platform, instance: dg.DagsterInstance, day: date, on_step: O
     return DayDone(day, failure, tuple(marks), tuple(trained), tuple(held_back), tuple(_roll_out(platform)))
 
 
-def _marks(instance: dg.DagsterInstance, last: str | None) -> list[str]:
+def _marks(instance: dg.DagsterInstance, last: str | None) -> list[Mark]:
     """What checks of the runs after the `last` one have warned of."""
     runs = list(takewhile(lambda run: run.run_id != last, instance.get_runs(limit=_MOST_RUNS)))
     wanted = dg.DagsterEventType.ASSET_CHECK_EVALUATION
     entries = (entry for run in reversed(runs) for entry in instance.all_logs(run.run_id, of_type=wanted))
     return [
-        f"{found.check_name} of {found.asset_key.to_user_string()}: {(found.description or '').splitlines()[0]}"
+        Mark(f"{found.check_name} of {found.asset_key.to_user_string()}", (found.description or "").partition("\n")[0])
         for found in (entry.get_dagster_event().asset_check_evaluation_data for entry in entries)
         if not found.passed and found.severity == dg.AssetCheckSeverity.WARN
     ]

@@ -49,7 +49,7 @@ def test_days_whose_labels_come_thirty_days_late_are_marked_train_nothing_and_co
     assert told["quality"].passed
     assert not told["labels"].passed
     assert f"labels are missing of {DAY}, {NEXT}: how good" in str(told["labels"].description)
-    assert any(mark.startswith("labels of monitoring/") for mark in done[-1].marks)
+    assert any(mark.check.startswith("labels of monitoring/") for mark in done[-1].marks)
     assert delivered.served() == served
     product = platform.project.products[PRODUCT]
     learned = build_training_set(product, platform).frame
@@ -116,7 +116,7 @@ def test_without_what_the_champion_has_learned_from_the_day_goes_on_and_monitori
             assert not found.passed
             assert "Version 1 of flight_delay cannot be watched" in str(found.description)
             assert "mlway retrain flight_delay" in str(found.description)
-    assert sum("cannot be watched" in mark for mark in day.marks) == 5
+    assert sum("cannot be watched" in mark.told for mark in day.marks) == 5
     assert delivered.rows(f"predictions/{PRODUCT}", DAY).height > 800
     assert delivered.served() == served
 

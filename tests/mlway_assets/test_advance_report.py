@@ -1,0 +1,59 @@
+"""What is told of days that have passed."""
+
+from datetime import date
+
+import pytest
+
+from mlway_assets.advance import DayDone, Mark, Trained
+from mlway_assets.advance_report import new_lines, print_report, report_json
+from mlway_assets.endpoint_load import Answers
+from mlway_assets.terminal import console
+
+DRIFT = Mark("input_drift of monitoring/shop/input_drift", "Of 9 columns 4 have drifted.")
+WORSE = Mark("quality of monitoring/shop/quality", "log_loss: 25% worse.")
+REFUSED = Trained(
+    "shop", ("schedule: 7 days",), None, is_champion=False, refusal="RunError\ngate_champion: Not met: margin: -1"
+)
+PROMOTED = Trained("shop", ("quality: past its limits",), 2, is_champion=True, refusal=None)
+
+
+def passed(day: int, *marks: Mark, trained: tuple[Trained, ...] = (), failure: str | None = None) -> DayDone:
+    return DayDone(date(2013, 10, day), failure, marks, trained, (), ())
+
+
+def test_a_check_is_told_when_it_begins_to_warn_and_when_it_ends() -> None:
+    days = [passed(1, DRIFT), passed(2, DRIFT, WORSE), passed(3, WORSE), passed(4)]
+    told = [new_lines(day, before) for day, before in zip(days, [None, *days], strict=False)]
+    assert told == [
+        [f"2013-10-01 {DRIFT}"],
+        [f"2013-10-02 {WORSE}"],
+        [f"2013-10-03 {DRIFT.check}: no more"],
+        [f"2013-10-04 {WORSE.check}: no more"],
+    ]
+
+
+def test_failures_and_trainings_are_always_told() -> None:
+    day = passed(7, failure="no file", trained=(REFUSED, PROMOTED))
+    assert new_lines(day, passed(6)) == [
+        "2013-10-07 failed: no file",
+        "2013-10-07 shop: schedule: 7 days: refused",
+        "2013-10-07 shop: quality: past its limits: version 2 promoted",
+    ]
+
+
+def test_the_tables_say_why_what_came_of_it_and_how_long_checks_warned(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "width", 200)
+    done = [passed(1, DRIFT), passed(2, DRIFT, DRIFT, WORSE), passed(7, trained=(REFUSED, PROMOTED))]
+    print_report(done, {"shop": Answers({"1": 5, "2": 1}, ["503: busy"], 0.25)})
+    printed = capsys.readouterr().out
+    for told in ("margin: -1", "version 2 promoted", "6 requests answered (version 1: 5, version 2: 1), 1 failed"):
+        assert told in printed
+    [drift] = [line for line in printed.splitlines() if "input_drift" in line]
+    assert [cell.strip() for cell in drift.split("│")[2:5]] == ["2", "2013-10-01", "2013-10-02"]
+
+
+def test_the_object_has_every_mark_of_every_day() -> None:
+    found = report_json([passed(1, DRIFT), passed(2, DRIFT)], {})
+    assert [day["marks"] for day in found["days"]] == [[str(DRIFT)], [str(DRIFT)]]
