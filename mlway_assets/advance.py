@@ -28,6 +28,16 @@ class StandingClockError(MlwayError):
     """The environment's time cannot be moved on."""
 
 
+class UnfinishedDayError(MlwayError):
+    """Somebody ended what a day brings before it was done."""
+
+    def __init__(self, day: date) -> None:
+        super().__init__(
+            f"{day} was interrupted: what its jobs had not written yet is missing.\nHint: `mlway materialize daily "
+            f"--from {day} --to {day}` makes it; `mlway advance` goes on with the day after."
+        )
+
+
 @dataclass(frozen=True)
 class Trained:
     """One training: why, and what came of it."""
@@ -71,7 +81,7 @@ def advance(platform: Platform, instance: dg.DagsterInstance, days: int, on_step
     """Let `days` days pass, and give each as it is over.
 
     What fails stops its own day only: the champions stay, and the next day is tried. No sensor trains meanwhile.
-    Raises StandingClockError, TimeIsMovedError.
+    Raises StandingClockError, TimeIsMovedError, UnfinishedDayError.
     """
     clock = platform.clock
     if not isinstance(clock, ReplayedTime):
@@ -84,7 +94,11 @@ def advance(platform: Platform, instance: dg.DagsterInstance, days: int, on_step
             day = clock.now().date()
             _require_kept(platform, day)
             clock.move_to(datetime.combine(day + timedelta(days=1), time(0), UTC))
-            yield _day(platform, instance, day, on_step)
+            try:
+                done = _day(platform, instance, day, on_step)
+            except KeyboardInterrupt:
+                raise UnfinishedDayError(day) from None
+            yield done
 
 
 def _require_kept(platform: Platform, day: date) -> None:

@@ -24,6 +24,7 @@ def advance(
 ) -> None:
     """Let days pass: their data lands, is checked, scored and watched, triggers train, and endpoints are asked."""
     with clear_errors():
+        from mlway_assets.advance import UnfinishedDayError
         from mlway_assets.advance import advance as let_pass
         from mlway_assets.advance_report import new_lines, print_report, report_json
         from mlway_assets.local.instance import open_instance
@@ -35,6 +36,7 @@ def advance(
         instance = open_instance(local_paths(platform.environment))
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         done: list[DayDone] = []
+        unfinished: UnfinishedDayError | None = None
         with _asked(platform) as answers, Progress(*columns, console=errors, transient=True) as progress:
             task = progress.add_task("Starting ...", total=days)
 
@@ -42,15 +44,20 @@ def advance(
                 if state == "running":
                     progress.update(task, description=f"{platform.clock.now():%Y-%m-%d} {job}: {step}")
 
-            for day in let_pass(platform, instance, days, on_step):
-                for line in new_lines(day, done[-1] if done else None):
-                    errors.print(escape(line), highlight=False, soft_wrap=True)
-                done.append(day)
-                progress.advance(task)
+            try:
+                for day in let_pass(platform, instance, days, on_step):
+                    for line in new_lines(day, done[-1] if done else None):
+                        errors.print(escape(line), highlight=False, soft_wrap=True)
+                    done.append(day)
+                    progress.advance(task)
+            except UnfinishedDayError as error:
+                unfinished = error
         if as_json:
             typer.echo(json.dumps(report_json(done, answers)))
         else:
             print_report(done, answers)
+        if unfinished is not None:
+            raise unfinished
         if any(day.failure for day in done):
             raise typer.Exit(1)
 

@@ -1,6 +1,9 @@
 """Run the graph's jobs in this process, with progress, and know which of them are missing."""
 
-from collections.abc import Callable, Mapping, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from time import perf_counter
@@ -138,7 +141,7 @@ def run_jobs(
 ) -> float:
     """Run them in order; gives the seconds they took. `on_step` hears of each step that starts, succeeds or fails.
 
-    Raises RunError with the reason of the first failure.
+    Raises RunError with the reason of the first failure, and KeyboardInterrupt where SIGINT or SIGTERM ended one.
     """
     definitions, started = build_definitions(platform), perf_counter()
     for run in runs:
@@ -152,6 +155,8 @@ def _run_job(
     result = _execute(definitions, instance, run, on_step, run.assets(definitions.resolve_asset_graph()))
     if result.success:
         return
+    if _is_interrupted(result):
+        raise KeyboardInterrupt
     problem = f"{run.job} failed.\n{_reasons(result)}\nHint: the run {result.run_id} is in the Dagster UI."
     good = [day for day in run.days if day not in _unread_days(result, run.days)]
     if run.job == INGEST and good:
@@ -177,14 +182,34 @@ def _execute(
             on_step(run.job, event.step_key, state)
 
     instance.add_event_listener(run_id, listen)
-    return definitions.resolve_job_def(run.job).execute_in_process(
-        instance=instance,
-        run_id=run_id,
-        run_config=_QUIET,
-        asset_selection=selection,
-        tags=process_tag() | dict(run.tags) | (range_tags(run.days) if run.days else {}),
-        raise_on_error=False,
-    )
+    with _kept_signals():
+        return definitions.resolve_job_def(run.job).execute_in_process(
+            instance=instance,
+            run_id=run_id,
+            run_config=_QUIET,
+            asset_selection=selection,
+            tags=process_tag() | dict(run.tags) | (range_tags(run.days) if run.days else {}),
+            raise_on_error=False,
+        )
+
+
+@contextmanager
+def _kept_signals() -> Iterator[None]:
+    """Dagster leaves SIGTERM with what SIGINT does, which is nothing in a shell's background."""
+    kept = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, kept)
+
+
+def _is_interrupted(result: dg.ExecuteInProcessResult) -> bool:
+    """Whether a signal ended the run: Dagster makes a failure of it."""
+    from dagster._core.events import RunFailureReason
+
+    ended = [event for event in result.all_events if event.event_type == dg.DagsterEventType.RUN_FAILURE]
+    return any(event.job_failure_data.failure_reason == RunFailureReason.UNEXPECTED_TERMINATION for event in ended)
 
 
 def _unread_days(result: dg.ExecuteInProcessResult, days: Sequence[date]) -> set[date]:

@@ -1,5 +1,8 @@
 """Trainings that triggers and people ask for, and days that pass: what begins, what does not, and what is recorded."""
 
+import os
+import signal
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -12,13 +15,15 @@ from typer.testing import CliRunner
 
 from configs.clock import ReplayedTime, TimeIsMovedError
 from configs.splits import MovingParts
-from mlway_assets.advance import StandingClockError, advance
+from mlway_assets.advance import StandingClockError, UnfinishedDayError, advance
+from mlway_assets.asset_keys import quality_key
 from mlway_assets.cli import app
 from mlway_assets.compute.backtest import Backtest, BacktestError
 from mlway_assets.compute.backtest_summary import summarize
 from mlway_assets.compute.population import LABEL, LABEL_KNOWN_AT, in_order
 from mlway_assets.definitions import build_definitions
 from mlway_assets.jobs import TRAIN
+from mlway_assets.local.graph import plan, run_jobs
 from mlway_assets.resources import Platform
 from mlway_assets.retraining import REASON_TAG, REQUESTS_TAG
 from mlway_assets.training_sets import LAYER
@@ -110,6 +115,26 @@ def test_days_after_the_last_are_refused_before_anything_runs(copied: Copied) ->
     with pytest.raises(StandingClockError, match="2013-02-13 is after the last day"):
         list(advance(platform, instance, 1, lambda *_: None))
     assert platform.clock.now() == datetime(2013, 2, 13, tzinfo=UTC)
+
+
+def test_who_ends_a_day_ends_all_of_them_and_is_told_what_makes_up_for_it(copied: Copied) -> None:
+    platform, instance = copied
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+
+    def end_by(sent: signal.Signals) -> Callable[[str, str, str], None]:
+        def end(_: str, step: str, state: str) -> None:
+            if state == "running" and step.startswith("curated__"):
+                os.kill(os.getpid(), sent)
+
+        return end
+
+    with pytest.raises(UnfinishedDayError, match="mlway materialize daily --from 2013-02-09 --to 2013-02-09"):
+        list(advance(platform, instance, 3, end_by(signal.SIGINT)))
+    assert platform.clock.now() == NOW + timedelta(days=1)
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs(platform, instance, plan(platform, ["daily"]), end_by(signal.SIGTERM))
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert "2013-02-09" not in instance.get_materialized_partitions(quality_key(PRODUCT))
 
 
 def test_time_moves_on_for_all_who_share_the_file_and_never_back(tmp_path: Path) -> None:
