@@ -1,11 +1,17 @@
 """What of a product is watched, and how much may change before somebody is told."""
 
 from datetime import timedelta
+from math import ceil
 
 from pydantic import Field
 
 from configs.schema import Duration, Frozen, Name
 from configs.tasks import Metric
+
+
+def whole_days(span: timedelta) -> int:
+    """How many days it reaches into."""
+    return ceil(span / timedelta(days=1))
 
 
 class Drift(Frozen):
@@ -107,19 +113,32 @@ class Quality(Frozen):
     slices: QualitySlices = QualitySlices()
 
     @property
+    def days_waited(self) -> int:
+        """The newest days that are looked at: as many as the window has, and those whose labels may still come."""
+        return self.window_days + whole_days(self.label_delay)
+
+    @property
     def days_seen(self) -> int:
-        """The newest days that are looked at, and those before them that say what is usual."""
-        return self.window_days + (self.change.reference_days if self.change else 0)
+        """These, and those before them that say what is usual."""
+        return self.days_waited + (self.change.reference_days if self.change else 0)
 
 
 class ServedQuality(Frozen):
     """How good the answers were that endpoints gave, by the labels that are known since, decision by decision.
 
-    Over the days, slices and time for labels that `quality` declares. Requests are what callers ask about, fewer rows
-    than all, so that they are judged by the mean of the days alone.
+    Over the days, slices and time for labels that `quality` declares. Callers ask about fewer rows than all, so that no
+    sudden change is looked for.
     """
 
-    minimum_labelled: int = Field(default=50, ge=2, description="Of a day with fewer labels nothing is said.")
+    minimum_labelled: int = Field(
+        default=50, ge=2, description="Of a day nothing is said on which fewer rows with labels were asked about."
+    )
+    longest_lead: Duration = Field(
+        default=timedelta(days=7), description="How long before its event a row may be asked about to count."
+    )
+    sample_rows: int = Field(
+        default=50_000, ge=100, description="About how many rows of a day's decisions are looked at, drawn by chance."
+    )
     maximum_worsening: float = Field(
         default=0.1,
         ge=0,
@@ -198,4 +217,6 @@ class Monitoring(Frozen):
     @property
     def served_quality_limits(self) -> Quality:
         """Those of `quality`, as answers of endpoints are held to them."""
-        return self.quality.model_copy(update={**self.served_quality.model_dump(), "change": None})
+        served = self.served_quality
+        own = {"minimum_labelled": served.minimum_labelled, "maximum_worsening": served.maximum_worsening}
+        return self.quality.model_copy(update={**own, "change": None})

@@ -31,10 +31,12 @@ class StandingClockError(MlwayError):
 class UnfinishedDayError(MlwayError):
     """Somebody ended what a day brings before it was done."""
 
-    def __init__(self, day: date) -> None:
+    def __init__(self, day: date, run: JobRun) -> None:
+        chosen = "".join(f" --product {name}" for name in run.products)
         super().__init__(
-            f"{day} was interrupted: what its jobs had not written yet is missing.\nHint: `mlway materialize daily "
-            f"--from {day} --to {day}` makes it; `mlway advance` goes on with the day after."
+            f"{day} was interrupted: what {run.job} had not written yet is missing, a training in hand is not done.\n"
+            f"Hint: `mlway materialize {run.job} --from {day} --to {day}{chosen}` makes up for it; triggers are heard "
+            "again on the day after, with which `mlway advance` goes on."
         )
 
 
@@ -94,10 +96,13 @@ def advance(platform: Platform, instance: dg.DagsterInstance, days: int, on_step
             day = clock.now().date()
             _require_kept(platform, day)
             clock.move_to(datetime.combine(day + timedelta(days=1), time(0), UTC))
+            served = [name for name in platform.project.products if platform.registry.champion(name) is not None]
+            # Without a champion there is nothing to score and to watch yet.
+            run = JobRun(DAILY if served else INGEST, (day,), tuple(served))
             try:
-                done = _day(platform, instance, day, on_step)
+                done = _day(platform, instance, run, on_step)
             except KeyboardInterrupt:
-                raise UnfinishedDayError(day) from None
+                raise UnfinishedDayError(day, run) from None
             yield done
 
 
@@ -110,25 +115,23 @@ def _require_kept(platform: Platform, day: date) -> None:
         )
 
 
-def _day(platform: Platform, instance: dg.DagsterInstance, day: date, on_step: OnStep) -> DayDone:
-    last = next((run.run_id for run in instance.get_runs(limit=1)), None)
-    served = [name for name in platform.project.products if platform.registry.champion(name) is not None]
+def _day(platform: Platform, instance: dg.DagsterInstance, run: JobRun, on_step: OnStep) -> DayDone:
+    last = next((before.run_id for before in instance.get_runs(limit=1)), None)
     failure = None
     try:
-        # Without a champion there is nothing to score and to watch yet.
-        run_jobs(platform, instance, [JobRun(DAILY if served else INGEST, (day,), tuple(served))], on_step)
+        run_jobs(platform, instance, [run], on_step)
     except RunError as error:
         failure = str(error)
     trained, held_back, marks = [], [], _marks(instance, last)
     inbox = TrainingRequests(platform.environment.training_requests_folder)
-    for name in served:
+    for name in run.products:
         decision = decide(platform.project.products[name], platform, instance, inbox.pending(name))
         if decision.reasons:
             trained.append(_train(platform.project.products[name], platform, instance, decision, on_step))
             inbox.remove(decision.requests)
         elif decision.held_back:
             held_back.append(f"{name}: {decision.held_back}")
-    return DayDone(day, failure, tuple(marks), tuple(trained), tuple(held_back), tuple(_roll_out(platform)))
+    return DayDone(run.days[0], failure, tuple(marks), tuple(trained), tuple(held_back), tuple(_roll_out(platform)))
 
 
 def _marks(instance: dg.DagsterInstance, last: str | None) -> list[Mark]:

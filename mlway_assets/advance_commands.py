@@ -46,7 +46,8 @@ def advance(
 
             try:
                 for day in let_pass(platform, instance, days, on_step):
-                    for line in new_lines(day, done[-1] if done else None):
+                    whole = [each for each in done if not each.failure]
+                    for line in new_lines(day, whole[-1] if whole else None):
                         errors.print(escape(line), highlight=False, soft_wrap=True)
                     done.append(day)
                     progress.advance(task)

@@ -13,7 +13,10 @@ from mlway_assets.terminal import console
 
 
 def new_lines(day: DayDone, before: DayDone | None) -> list[str]:
-    """What a day brought that the one before it had not: a check that still warns is not told again."""
+    """What a day brought that the one before it had not: a check that still warns is not told again.
+
+    `before` is the last day that did not fail: of one that did nobody knows what its checks would have said.
+    """
     failed = [f"{day.day} failed: {day.failure}"] if day.failure else []
     known, now = (set() if each is None else {mark.check for mark in each.marks} for each in (before, day))
     trained = [
@@ -21,7 +24,7 @@ def new_lines(day: DayDone, before: DayDone | None) -> list[str]:
         for each in day.trained
     ]
     new = [f"{day.day} {mark}" for mark in day.marks if mark.check not in known]
-    over = [f"{day.day} {check}: no more" for check in sorted(known - now)]
+    over = [f"{day.day} {check}: no more" for check in sorted(known - now) if not day.failure]
     return [*failed, *new, *over, *trained]
 
 

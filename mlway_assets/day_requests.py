@@ -44,13 +44,17 @@ class DayRequests:
         table = self._platform.lake.scan("curated", population.table)
         time = pl.col(population.event_time)
         rows = rows_to_score(self._product, table.filter((time >= now) & (time < now + timedelta(days=1))), now)
-        asked = rows.collect().drop_nulls(list(population.request)).sort(population.event_time, *population.request)
-        by_query = self._product.ranking is not None
-        groups = asked.partition_by(QUERY, maintain_order=True) if by_query else list(asked.iter_slices(1))
-        dice = pl.Series(range(len(groups))).sample(min(_MOST, len(groups)), seed=int(now.timestamp()) % 2**31).sort()
-        name = "candidates" if by_query else "instances"
-        most = min(MOST_CANDIDATES, self._product.endpoint.max_instances)
-        return [{name: _as_json(groups[place].select(list(population.request)).head(most))} for place in dice]
+        asked = rows.collect().drop_nulls(population.event_time).sort(population.event_time, *population.request)
+        most, seed = min(MOST_CANDIDATES, self._product.endpoint.max_instances), int(now.timestamp()) % 2**31
+        if self._product.ranking is None:
+            places = pl.int_range(len(asked), eager=True).sample(min(_MOST, len(asked)), seed=seed).sort()
+            return [{"instances": [row]} for row in _as_json(asked[places].select(*population.request))]
+        # A query that is longer than a request may be cannot be asked for.
+        asked = asked.filter(pl.len().over(QUERY) <= most)
+        queries = asked[QUERY].unique(maintain_order=True)
+        drawn = queries.sample(min(_MOST, len(queries)), seed=seed)
+        found = asked.filter(pl.col(QUERY).is_in(drawn.implode())).partition_by(QUERY, maintain_order=True)
+        return [{"candidates": _as_json(query.select(*population.request))} for query in found]
 
 
 def _as_json(rows: pl.DataFrame) -> list[dict[str, Any]]:

@@ -28,6 +28,20 @@ def of_models(rows: pl.LazyFrame) -> pl.LazyFrame:
     return rows.filter(pl.col("model_digest").is_not_null() & (pl.col("degraded").list.len() == 0))
 
 
+def hides_request() -> pl.Expr:
+    """Whether the log leaves out what a row was about, some of it at least."""
+    return pl.col("hidden").str.json_path_match("$.fields[0]").is_not_null()
+
+
+def sample_decisions(rows: pl.LazyFrame, most: int) -> pl.LazyFrame:
+    """Of each day whole decisions, the same ones each time, with about so many rows at most.
+
+    An id's last digits are drawn by chance (serving/decision_log.py), so that they tell whether it is in the sample.
+    """
+    chance = pl.col("decision_id").str.slice(-8).str.to_integer(base=16, dtype=pl.Int64) / 2**32
+    return rows.filter(chance < most / pl.len().over(DAY))
+
+
 def sample_rows(rows: pl.LazyFrame, most: int, seed: int) -> pl.DataFrame:
     """At most so many of the rows, drawn by chance; the same ones each time."""
     keys = rows.select(ROW_KEY).collect().sort(ROW_KEY)

@@ -88,7 +88,8 @@ def _told(found: QualityReport) -> str:
     known = f"{found.labelled:,} of {found.rows:,} rows of the settled days up to {found.day} have labels"
     comparison, change = found.verdict.comparison, found.verdict.change
     if comparison is None:
-        return f"{known}, too few to say how good the champion is."
+        hidden = f" The log hides what {found.hidden:,} others were about." if found.hidden else ""
+        return f"{known}, too few to say how good the champion is; {found.unlabelled:,} wait for theirs.{hidden}"
     low, high = comparison.interval
     moved = f"{abs(comparison.worsening):.1%} {'worse' if comparison.worsening > 0 else 'better'}"
     sudden = (

@@ -4,7 +4,7 @@ What it promised is its quality on the days that it was judged by. The answers t
 """
 
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import date
 
 import polars as pl
 
@@ -14,7 +14,7 @@ from mlway_assets.compute.drift_judgement import with_those_before
 from mlway_assets.compute.population import known_labels
 from mlway_assets.drift_monitoring import LAYER
 from mlway_assets.learned_rows import Learned, learned_by_champion
-from mlway_assets.quality_reports import DAY, MeasuredDays, QualityReport, ScoredBy, promise_of_champion, slice_table
+from mlway_assets.quality_reports import MeasuredDays, QualityReport, ScoredBy, promise_of_champion, slice_table
 from mlway_assets.resources import Platform
 
 
@@ -37,20 +37,14 @@ def watch_quality(product: ModelProduct, platform: Platform, days: Sequence[date
     learned, limits = learned_by_champion(product, platform), product.monitoring.quality
     model = ScoredBy(learned.champion.version, learned.champion.digest)
     rows = _predicted(product, platform, with_those_before(days, limits.days_seen), learned)
-    seen = MeasuredDays(product, limits, model, rows, _settled_days(product, rows, platform.clock.now()))
+    seen = MeasuredDays(product, limits, model, rows, platform.clock.now(), limits.days_waited)
     promise = promise_of_champion(product, learned, platform)
     reports = [seen.report(day, promise) for day in days]
     # Days before them that a former champion scored stay as they are.
-    renewed = sorted({*days, *(set(with_those_before(days, limits.window_days)) & seen.days.keys())})
+    renewed = sorted({*days, *(set(with_those_before(days, limits.days_waited)) & seen.days.keys())})
     platform.lake.replace_days(LAYER, quality_table(product.name), seen.table(renewed), renewed)
     platform.lake.replace_days(LAYER, slices_table(product.name), slice_table(reports, model), days)
     return reports
-
-
-def _settled_days(product: ModelProduct, rows: pl.DataFrame, now: datetime) -> set[date]:
-    """The days whose labels have had the time that they take."""
-    last = rows.group_by(DAY).agg(pl.col(product.population.event_time).max().alias("last"))
-    return set(last.filter(pl.col("last") + product.monitoring.quality.label_delay <= now)[DAY])
 
 
 def _predicted(product: ModelProduct, platform: Platform, days: Sequence[date], learned: Learned) -> pl.DataFrame:

@@ -5,7 +5,7 @@ Metrics and tests: compute/quality.py, and of slices compute/slice_quality.py.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from functools import cached_property
 
 import polars as pl
@@ -15,6 +15,7 @@ from configs.products import ModelProduct
 from mlway_assets.compute.drift_judgement import with_those_before
 from mlway_assets.compute.estimates import Estimate
 from mlway_assets.compute.measurement import score_columns
+from mlway_assets.compute.population import LABEL
 from mlway_assets.compute.quality import DayQuality, Verdict, judge_days, quality_by_day
 from mlway_assets.compute.slice_quality import Promise, SliceQuality, promise_of
 from mlway_assets.learned_rows import Learned
@@ -76,7 +77,9 @@ class QualityReport:
     slices: tuple[SliceQuality, ...]
     """Of the settled days together, those that are most surely worse first."""
     unlabelled: int
-    """Rows of the window, its youngest days among them, whose labels are not known yet, or cannot be."""
+    """Rows of the window, its youngest days among them, whose labels are not known yet."""
+    hidden: int = 0
+    """Rows of the window beside them of which nobody can tell what they were about, and so no label."""
 
     @property
     def rows(self) -> int:
@@ -98,16 +101,17 @@ class QualityReport:
 class MeasuredDays:
     """Scores of one model with the labels that are known, measured by day.
 
-    `rows` are those of which something may be said: see compute/quality.py for their columns. Of `settled` days all
-    labels have had their time. `waiting` counts, by day, what was scored beside `rows` and has no label yet.
+    `rows` have the request's fields and what compute/quality.py wants. A report looks at the newest `days_waited` days.
     """
 
     product: ModelProduct
     limits: Quality
     model: ScoredBy
     rows: pl.DataFrame
-    settled: set[date]
-    waiting: Mapping[date, int] = field(default_factory=dict)
+    now: datetime
+    days_waited: int
+    hidden: Mapping[date, int] = field(default_factory=dict)
+    """How many rows beside them were scored on a day of which nobody can tell what they were about."""
 
     @cached_property
     def days(self) -> Mapping[date, DayQuality]:
@@ -115,28 +119,40 @@ class MeasuredDays:
         return {each.day: each for each in quality_by_day(self.product, self.rows)}
 
     @cached_property
+    def settled(self) -> set[date]:
+        """The days whose labels have all had the time that they take: those that come first are no fair sample."""
+        last = self.rows.group_by(DAY).agg(pl.col(self.product.population.event_time).max().alias("last"))
+        return set(last.filter(pl.col("last") + self.limits.label_delay <= self.now)[DAY])
+
+    @cached_property
     def without_labels(self) -> set[date]:
-        """Settled days that have too few labels to be judged by."""
-        least = self.limits.minimum_labelled_share
-        return {day for day in self.settled if self.days[day].labelled < least * self.days[day].rows}
+        """Settled days that have too few labels to be judged by, though rows enough."""
+        least, enough = self.limits.minimum_labelled_share, self._large(self.rows)
+        return {day for day in self.settled & enough if self.days[day].labelled < least * self.days[day].rows}
 
     @cached_property
     def judged(self) -> set[date]:
         """Settled days that say something."""
-        least = self.limits.minimum_labelled
-        return {day for day in self.settled - self.without_labels if self.days[day].labelled >= least}
+        return (self.settled & self._large(self.rows.drop_nulls(LABEL))) - self.without_labels
+
+    def _large(self, rows: pl.DataFrame) -> set[date]:
+        """The days with enough of these rows; what was scored twice is one of them."""
+        counted = rows.group_by(DAY).agg(pl.struct(*self.product.population.request).n_unique().alias("rows"))
+        return set(counted.filter(pl.col("rows") >= self.limits.minimum_labelled)[DAY])
 
     def report(self, day: date, promise: Promise) -> QualityReport:
         """Of the days up to `day`."""
         product, limits, metric = self.product, self.limits, self.product.watched_metric
-        known = [self.days[each] for each in with_those_before([day], limits.days_seen) if each in self.judged]
-        window = with_those_before([day], limits.window_days)
-        in_window = pl.col(DAY).is_in([each for each in window if each in self.judged])
+        before = self.days_waited + (limits.change.reference_days if limits.change else 0)
+        known = [self.days[each] for each in with_those_before([day], before) if each in self.judged]
+        newest = tuple(known[-limits.window_days :])
+        window = with_those_before([day], self.days_waited)
+        in_window = pl.col(DAY).is_in([each.day for each in newest])
         missing = (self.days[each].rows - self.days[each].labelled for each in window if each in self.days)
         return QualityReport(
             day,
             metric,
-            tuple(known[-limits.window_days :]),
+            newest,
             tuple(self.days[each] for each in window if each in self.without_labels),
             judge_days(
                 _values(promise.days, metric),
@@ -147,7 +163,8 @@ class MeasuredDays:
             ),
             limits,
             tuple(promise.slices.held_against(self.rows.filter(in_window))),
-            sum(missing) + sum(self.waiting.get(each, 0) for each in window),
+            sum(missing),
+            sum(self.hidden.get(each, 0) for each in window),
         )
 
     def table(self, days: Iterable[date]) -> pl.DataFrame:

@@ -28,7 +28,7 @@ from mlway_assets.compute.vector_differences import (
 from mlway_assets.decision_table import AGE as AGE_COLUMN
 from mlway_assets.decision_table import FEATURE, REQUEST
 from mlway_assets.drift_monitoring import LAYER
-from mlway_assets.logged_decisions import DAY, logged_rows, of_models, sample_rows
+from mlway_assets.logged_decisions import DAY, hides_request, logged_rows, of_models, sample_rows
 from mlway_assets.resources import Platform
 from serving.scoring import feature_matrix, load_model
 
@@ -98,7 +98,7 @@ def _day(product: ModelProduct, platform: Platform, day: date) -> DaySkew:
     if logged is None:
         return DaySkew(day, 0, 0, (), limits)
     sampled = sample_rows(of_models(logged), limits.sample_rows, product.training.seed)
-    rows = sampled.filter(pl.col("hidden").str.json_path_match("$.fields[0]").is_null())
+    rows = sampled.filter(~hides_request())
     if not len(rows):
         return DaySkew(day, 0, len(sampled), (), limits)
     compared = vector_differences(

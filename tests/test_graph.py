@@ -136,5 +136,5 @@ def test_every_check_blocks_but_those_of_monitoring_and_of_the_catalogue(graph: 
     assert checks[("training_set", "online_skew")]
     monitored = [key("").path[-1] for key in MONITORED_KEYS]
     warns = {("registry", "catalogue"), *((name, name) for name in monitored)}
-    warns |= {("quality", "labels"), ("flights", "rows"), ("weather", "rows")}
+    warns |= {("quality", "labels"), ("served_quality", "labels"), ("flights", "rows"), ("weather", "rows")}
     assert {key for key, blocks in checks.items() if not blocks} == warns

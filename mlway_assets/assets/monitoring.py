@@ -152,6 +152,7 @@ def _by_the_decision_log(product: ModelProduct, project: Project) -> list[_Watch
             [training_set_key(product.name), registered_version_key(product.name), decisions],
             [curated_key(product.population.table)],
             product.monitoring.quality.window_days,
+            {LABELS: labels_check},
         ),
         _Watched(
             SERVING_SKEW,

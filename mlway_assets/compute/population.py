@@ -1,5 +1,6 @@
 """The rows a product predicts or learns from, with the moment as of which their features are taken."""
 
+from collections.abc import Sequence
 from datetime import date, datetime
 
 import polars as pl
@@ -45,11 +46,27 @@ def known_labels(product: ModelProduct, table: pl.LazyFrame, now: datetime) -> p
 
     Rows that are alike in every field cannot be told apart: they have a label where all have the same.
     """
-    request, label = list(product.population.request), product.label
+    request = list(product.population.request)
+    return known_outcomes(product, table, now, request).select(*request, LABEL)
+
+
+def known_outcomes(product: ModelProduct, table: pl.LazyFrame, now: datetime, fields: Sequence[str]) -> pl.LazyFrame:
+    """As `known_labels` by some of the request's fields, with `label_known_at` and in a ranking `query_key`."""
+    label = product.label
     is_known = pl.col(label.known_at) <= pl.lit(now, pl.Datetime("us", "UTC"))
-    rows = table.select(*request, pl.when(is_known).then(parse(label.expression)).alias(LABEL))
-    alike = rows.group_by(request).agg(pl.col(LABEL).first(), pl.col(LABEL).n_unique().alias("labels"))
-    return alike.select(*request, pl.when(pl.col("labels") == 1).then(LABEL).alias(LABEL))
+    rows = _with_queries(product, table).select(
+        *fields,
+        *query_columns(product),
+        pl.col(label.known_at).alias(LABEL_KNOWN_AT),
+        pl.when(is_known).then(parse(label.expression)).alias(LABEL),
+    )
+    alike = rows.group_by(fields).agg(
+        *(pl.col(name).first() for name in query_columns(product)),
+        pl.col(LABEL_KNOWN_AT).min(),
+        pl.col(LABEL).first(),
+        pl.col(LABEL).n_unique().alias("labels"),
+    )
+    return alike.with_columns(pl.when(pl.col("labels") == 1).then(LABEL).alias(LABEL)).drop("labels")
 
 
 def rows_to_score(product: ModelProduct, table: pl.LazyFrame, now: datetime) -> pl.LazyFrame:
@@ -90,10 +107,14 @@ def query_over_days(product: ModelProduct, table: pl.LazyFrame) -> tuple[str, li
 
 
 def _with_moments(product: ModelProduct, table: pl.LazyFrame) -> pl.LazyFrame:
-    if product.ranking is not None:
-        parts = [parse(part).alias(f"part_{number}") for number, part in enumerate(product.ranking.groups)]
-        table = table.with_columns(pl.struct(parts).struct.json_encode().alias(QUERY))
-    return table.with_columns(asked_at(product).alias(EVENT_TIMESTAMP))
+    return _with_queries(product, table).with_columns(asked_at(product).alias(EVENT_TIMESTAMP))
+
+
+def _with_queries(product: ModelProduct, table: pl.LazyFrame) -> pl.LazyFrame:
+    if product.ranking is None:
+        return table
+    parts = [parse(part).alias(f"part_{number}") for number, part in enumerate(product.ranking.groups)]
+    return table.with_columns(pl.struct(parts).struct.json_encode().alias(QUERY))
 
 
 def in_order(frame: pl.DataFrame, product: ModelProduct) -> pl.DataFrame:

@@ -155,8 +155,6 @@ def _run_job(
     result = _execute(definitions, instance, run, on_step, run.assets(definitions.resolve_asset_graph()))
     if result.success:
         return
-    if _is_interrupted(result):
-        raise KeyboardInterrupt
     problem = f"{run.job} failed.\n{_reasons(result)}\nHint: the run {result.run_id} is in the Dagster UI."
     good = [day for day in run.days if day not in _unread_days(result, run.days)]
     if run.job == INGEST and good:
@@ -183,7 +181,7 @@ def _execute(
 
     instance.add_event_listener(run_id, listen)
     with _kept_signals():
-        return definitions.resolve_job_def(run.job).execute_in_process(
+        result = definitions.resolve_job_def(run.job).execute_in_process(
             instance=instance,
             run_id=run_id,
             run_config=_QUIET,
@@ -191,6 +189,9 @@ def _execute(
             tags=process_tag() | dict(run.tags) | (range_tags(run.days) if run.days else {}),
             raise_on_error=False,
         )
+    if _is_interrupted(result):
+        raise KeyboardInterrupt
+    return result
 
 
 @contextmanager

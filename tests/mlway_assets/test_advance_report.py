@@ -32,6 +32,10 @@ def test_a_check_is_told_when_it_begins_to_warn_and_when_it_ends() -> None:
     ]
 
 
+def test_of_a_day_that_failed_nobody_knows_that_a_warning_is_over() -> None:
+    assert new_lines(passed(2, failure="no file"), passed(1, DRIFT)) == ["2013-10-02 failed: no file"]
+
+
 def test_failures_and_trainings_are_always_told() -> None:
     day = passed(7, failure="no file", trained=(REFUSED, PROMOTED))
     assert new_lines(day, passed(6)) == [

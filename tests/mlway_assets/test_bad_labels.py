@@ -116,7 +116,7 @@ def test_without_what_the_champion_has_learned_from_the_day_goes_on_and_monitori
             assert not found.passed
             assert "Version 1 of flight_delay cannot be watched" in str(found.description)
             assert "mlway retrain flight_delay" in str(found.description)
-    assert sum("cannot be watched" in mark.told for mark in day.marks) == 5
+    assert sum("cannot be watched" in mark.told for mark in day.marks) == 6
     assert delivered.rows(f"predictions/{PRODUCT}", DAY).height > 800
     assert delivered.served() == served
 
