@@ -101,7 +101,7 @@ def test_a_day_without_a_row_is_marked_one_without_a_file_fails_neither_trains_a
     empty, missing, good = advance(delivered.platform, delivered.instance, 3, lambda *_: None)
     assert empty.failure is None
     [mark] = [mark for mark in empty.marks if mark.check == "rows of raw/flights"]
-    assert f"Without a single row came {DAY}." in mark
+    assert f"Without a single row came {DAY}." in mark.told
     assert f"schedule: 1 days; {DAY} of fact_flights came without a row" in empty.held_back[0]
     assert "there is no such file" in str(missing.failure)
     assert f"{NEXT}*.csv" in str(missing.failure)
