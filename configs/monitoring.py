@@ -90,7 +90,7 @@ class Quality(Frozen):
         description="So long after a day's last event its labels may take. Younger days do not count: the labels that "
         "come first are no fair sample.",
     )
-    minimum_labelled: int = Field(default=1, ge=1, description="Of a day with fewer labels nothing is said.")
+    minimum_labelled: int = Field(default=1, ge=1, description="Of a day with fewer rows with labels nothing is said.")
     minimum_labelled_share: float = Field(
         default=0.5,
         ge=0,
@@ -118,9 +118,9 @@ class Quality(Frozen):
         return self.window_days + whole_days(self.label_delay)
 
     @property
-    def days_seen(self) -> int:
-        """These, and those before them that say what is usual."""
-        return self.days_waited + (self.change.reference_days if self.change else 0)
+    def days_before(self) -> int:
+        """The days before these that say what is usual."""
+        return 0 if self.change is None else self.change.reference_days
 
 
 class ServedQuality(Frozen):

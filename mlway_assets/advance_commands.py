@@ -36,6 +36,7 @@ def advance(
         instance = open_instance(local_paths(platform.environment))
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         done: list[DayDone] = []
+        before: DayDone | None = None
         unfinished: UnfinishedDayError | None = None
         with _asked(platform) as answers, Progress(*columns, console=errors, transient=True) as progress:
             task = progress.add_task("Starting ...", total=days)
@@ -46,10 +47,10 @@ def advance(
 
             try:
                 for day in let_pass(platform, instance, days, on_step):
-                    whole = [each for each in done if not each.failure]
-                    for line in new_lines(day, whole[-1] if whole else None):
+                    for line in new_lines(day, before):
                         errors.print(escape(line), highlight=False, soft_wrap=True)
                     done.append(day)
+                    before = before if day.failure else day
                     progress.advance(task)
             except UnfinishedDayError as error:
                 unfinished = error

@@ -36,7 +36,7 @@ def watch_quality(product: ModelProduct, platform: Platform, days: Sequence[date
     """
     learned, limits = learned_by_champion(product, platform), product.monitoring.quality
     model = ScoredBy(learned.champion.version, learned.champion.digest)
-    rows = _predicted(product, platform, with_those_before(days, limits.days_seen), learned)
+    rows = _predicted(product, platform, with_those_before(days, limits.days_waited + limits.days_before), learned)
     seen = MeasuredDays(product, limits, model, rows, platform.clock.now(), limits.days_waited)
     promise = promise_of_champion(product, learned, platform)
     reports = [seen.report(day, promise) for day in days]

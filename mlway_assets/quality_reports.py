@@ -143,8 +143,8 @@ class MeasuredDays:
     def report(self, day: date, promise: Promise) -> QualityReport:
         """Of the days up to `day`."""
         product, limits, metric = self.product, self.limits, self.product.watched_metric
-        before = self.days_waited + (limits.change.reference_days if limits.change else 0)
-        known = [self.days[each] for each in with_those_before([day], before) if each in self.judged]
+        looked_at = with_those_before([day], self.days_waited + limits.days_before)
+        known = [self.days[each] for each in looked_at if each in self.judged]
         newest = tuple(known[-limits.window_days :])
         window = with_those_before([day], self.days_waited)
         in_window = pl.col(DAY).is_in([each.day for each in newest])

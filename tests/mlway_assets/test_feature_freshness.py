@@ -1,11 +1,9 @@
 """Ages of the values that answers were made from: what is too old is found, and its group named."""
 
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
-import pytest
-from answering_support import TODAY, answer, at, forget_decisions, platform_with_endpoints, upcoming
+from answering_support import TODAY, answer, at, upcoming
 
 from configs.monitoring import FeatureFreshness
 from configs.products import ModelProduct
@@ -16,17 +14,6 @@ from mlway_assets.resources import Platform
 from mlway_assets.serving_checks import freshness_check
 
 PRODUCT, ROWS = "flight_delay", 40
-
-
-@pytest.fixture(scope="module")
-def with_endpoints(built_platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Platform:
-    return platform_with_endpoints(built_platform, tmp_path_factory.mktemp("freshness"))
-
-
-@pytest.fixture
-def platform(with_endpoints: Platform) -> Iterator[Platform]:
-    yield with_endpoints
-    forget_decisions(with_endpoints)
 
 
 def declared(platform: Platform, **limits: object) -> ModelProduct:

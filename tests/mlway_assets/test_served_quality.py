@@ -3,7 +3,6 @@
 import itertools
 import json
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from answering_support import TODAY, answer, at, forget_decisions, platform_with_endpoints, upcoming
+from answering_support import TODAY, answer, at, upcoming
 from sklearn.metrics import log_loss, ndcg_score, roc_auc_score
 
 from configs.load import Project
@@ -32,17 +31,6 @@ FIRST = TODAY + timedelta(days=1)
 DAYS = [FIRST + timedelta(days=after) for after in range(3)]
 SETTLED = datetime(2013, 2, 15, tzinfo=UTC)
 _REPLICAS = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def with_endpoints(built_platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Platform:
-    return platform_with_endpoints(built_platform, tmp_path_factory.mktemp("served_quality"))
-
-
-@pytest.fixture
-def platform(with_endpoints: Platform) -> Iterator[Platform]:
-    yield with_endpoints
-    forget_decisions(with_endpoints)
 
 
 def declared(platform: Platform, name: str = PRODUCT) -> ModelProduct:

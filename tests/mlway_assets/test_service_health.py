@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import date
 
 import pytest
-from answering_support import TODAY, answer, forget_decisions, platform_with_endpoints, upcoming
+from answering_support import TODAY, answer, upcoming
 
 from configs.monitoring import ServiceHealth
 from configs.products import ModelProduct
@@ -19,16 +19,11 @@ from serving.logs import build_request_log, request_log_file
 PRODUCT, ROWS = "flight_delay", 30
 
 
-@pytest.fixture(scope="module")
-def with_endpoints(built_platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Platform:
-    return platform_with_endpoints(built_platform, tmp_path_factory.mktemp("health"))
-
-
-@pytest.fixture
-def platform(with_endpoints: Platform) -> Iterator[Platform]:
-    yield with_endpoints
-    forget_decisions(with_endpoints)
-    request_log_file(with_endpoints.environment, PRODUCT).unlink(missing_ok=True)
+@pytest.fixture(name="platform")
+def _platform(platform: Platform) -> Iterator[Platform]:
+    """What was failed is forgotten too."""
+    yield platform
+    request_log_file(platform.environment, PRODUCT).unlink(missing_ok=True)
 
 
 def declared(platform: Platform, **limits: float) -> ModelProduct:

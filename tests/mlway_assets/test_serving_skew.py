@@ -1,13 +1,13 @@
 """Training-serving skew from logged decisions: none where all is well, found and named where it was put in."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime
 
 import numpy as np
 import polars as pl
 import pytest
-from answering_support import TODAY, answer, at, forget_decisions, platform_with_endpoints, upcoming
+from answering_support import TODAY, answer, at, upcoming
 
 from configs.load import Project, load_project
 from configs.monitoring import ServingSkew
@@ -20,17 +20,6 @@ from mlway_assets.serving_skew import serving_skew_table, watch_serving_skew
 from serving.decision_log import Decision
 
 PRODUCT, ROWS = "flight_delay", 60
-
-
-@pytest.fixture(scope="module")
-def with_endpoints(built_platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Platform:
-    return platform_with_endpoints(built_platform, tmp_path_factory.mktemp("skew"))
-
-
-@pytest.fixture
-def platform(with_endpoints: Platform) -> Iterator[Platform]:
-    yield with_endpoints
-    forget_decisions(with_endpoints)
 
 
 def declared(platform: Platform, name: str = PRODUCT, **limits: float) -> ModelProduct:
