@@ -34,7 +34,7 @@ def chart(metric: str, outcomes: Sequence[Outcome], replays: Sequence[Replay]) -
     for shift in next((list(outcome.detection_days) for outcome in outcomes if outcome.detection_days), []):
         quality.axvline(np.datetime64(shift), color="grey", linestyle=":", linewidth=1)
     quality.set_ylabel(f"{metric}, mean of {_SMOOTHED_DAYS} days")
-    quality.legend(loc="upper left", ncols=len(outcomes), title="dotted: a real shift begins", title_fontsize="small")
+    quality.legend(ncols=len(outcomes), title="dotted: a real shift begins", title_fontsize="small")
     _draw_trainings(trainings, replays)
     trainings.set_xlim(quality.get_xlim())
     _draw_gains(gains, metric, outcomes)
@@ -59,10 +59,8 @@ def _draw_gains(axes: "Axes", metric: str, outcomes: Sequence[Outcome]) -> None:
         axes.plot([better.mean], [-number], "o", color=f"C{number}")
     axes.axvline(0, color="black", linewidth=1)
     axes.set_yticks([-number for number in range(len(outcomes))], [outcome.policy for outcome in outcomes])
-    confidence = outcomes[0].better.confidence
-    axes.set_xlabel(
-        f"{metric} better than never trained again (lines: {2 * confidence - 1:.0%} interval; right is better)"
-    )
+    interval = f"{outcomes[0].better.interval_confidence:.0%} interval"
+    axes.set_xlabel(f"{metric} better than never trained again (lines: {interval}; right is better)")
 
 
 def page(

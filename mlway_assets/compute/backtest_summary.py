@@ -143,7 +143,7 @@ def as_json(outcomes: Sequence[Outcome], replays: Sequence[Replay]) -> list[dict
                 "mean": outcome.better.mean,
                 "low": outcome.better.low,
                 "high": outcome.better.high,
-                "confidence": outcome.better.confidence,
+                "interval_confidence": outcome.better.interval_confidence,
             },
             "trainings": outcome.trainings,
             "promotions": outcome.promotions,

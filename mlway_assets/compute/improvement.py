@@ -36,6 +36,11 @@ class Better:
     confidence: float
     days: int
 
+    @property
+    def interval_confidence(self) -> float:
+        """That with which it lies between both ends."""
+        return round(2 * self.confidence - 1, 9)
+
 
 def improvement(
     metric: Metric,
