@@ -7,7 +7,6 @@ import pytest
 from mlway_assets.advance import DayDone, Mark, Trained
 from mlway_assets.advance_report import new_lines, print_report, report_json
 from mlway_assets.endpoint_load import Answers
-from mlway_assets.terminal import console
 
 DRIFT = Mark("input_drift of monitoring/shop/input_drift", "Of 9 columns 4 have drifted.")
 WORSE = Mark("quality of monitoring/shop/quality", "log_loss: 25% worse.")
@@ -48,7 +47,7 @@ def test_failures_and_trainings_are_always_told() -> None:
 def test_the_tables_say_why_what_came_of_it_and_how_long_checks_warned(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(console, "width", 200)
+    monkeypatch.setenv("COLUMNS", "200")
     done = [passed(1, DRIFT), passed(2, DRIFT, DRIFT, WORSE), passed(7, trained=(REFUSED, PROMOTED))]
     print_report(done, {"shop": Answers({"1": 5, "2": 1}, ["503: busy"], 0.25)})
     printed = capsys.readouterr().out
