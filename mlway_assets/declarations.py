@@ -31,6 +31,7 @@ def check_declarations(project: Project, tables: Mapping[str, CuratedTable]) -> 
             _check_table_group(group, tables)
     for product in project.products.values():
         _check_product(product, tables)
+        _check_known_cases(project, product)
         _check_decisions_table(project, product)
 
 
@@ -92,6 +93,18 @@ def _check_queries(file: str, ranking: Ranking, population: Population, columns:
     if keys.n_unique([f"part_{number}" for number in range(len(ranking.groups))]) < len(days):
         problem = f"{', '.join(map(repr, ranking.groups))} make one query of rows of several days"
         raise ConfigError(file, "ranking.groups", problem, f"add {EVENT_DAY!r}.")
+
+
+def _check_known_cases(project: Project, product: ModelProduct) -> None:
+    """That each is a condition over what a row has, and tells rows apart by itself."""
+    kinds = dict(product.population.request)
+    for group in product.features:
+        kinds |= project.features[group].types
+    columns = {name: POLARS_TYPES[kind] for name, kind in kinds.items()}
+    for case in product.gate.behaviour.cases if product.gate.behaviour else ():
+        file, field = f"products/{product.name}.yaml", f"gate.behaviour.cases.{case.name}.when"
+        if (found := row_type(file, field, case.when, columns)) != pl.Boolean:
+            raise ConfigError(file, field, f"{case.when!r} gives {found}, not true or false", "write a condition.")
 
 
 def _check_decisions_table(project: Project, product: ModelProduct) -> None:

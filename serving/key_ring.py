@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from hmac import compare_digest
 
-from configs.environments import EndpointAccess
+from configs.access import EndpointAccess
 from serving.access_store import KeyStore, KeyStoreError
 from serving.api_keys import KeyRecord, read_key
 from serving.callers import AccessUnavailableError, Caller, Identity, InvalidCredentialsError

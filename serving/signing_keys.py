@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import jwt
 
-from configs.environments import IdentityProvider
+from configs.access import IdentityProvider
 from serving.poller import Poller
 
 logger = logging.getLogger("ray.serve")

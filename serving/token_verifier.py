@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import jwt
 
-from configs.environments import IdentityProvider
+from configs.access import IdentityProvider
 from serving.callers import AccessUnavailableError, Caller, Identity, InvalidCredentialsError
 from serving.rate_limit import TokenBucket
 from serving.scopes import read_grants

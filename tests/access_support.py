@@ -11,7 +11,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from configs.environments import IdentityProvider
+from configs.access import IdentityProvider
 
 ISSUER, AUDIENCE = "https://login.example/", "mlway"
 

@@ -2,11 +2,13 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from configs.environments import IdentityProvider, SqliteOnlineStore
+from configs.access import IdentityProvider
+from configs.environments import SqliteOnlineStore
 from configs.errors import ConfigError
 from configs.json_schemas import json_schemas
 from configs.load import PROJECT_ROOT, load_environment, load_project
@@ -103,3 +105,22 @@ def test_signing_keys_may_come_by_http_on_loopback(host: str) -> None:
 def test_signing_keys_never_come_by_a_way_that_others_can_change(url: str) -> None:
     with pytest.raises(ValueError, match="signing keys come by https"):
         IdentityProvider.model_validate({"issuer": "x", "audience": "y", "jwks_url": url})
+
+
+@pytest.mark.parametrize(
+    ("gate", "field", "name"),
+    [
+        ({"slices": {"by": ["karrier"]}}, "gate.slices.by", "karrier"),
+        ({"fairness": {"by": ["origin", "airport"]}}, "gate.fairness.by", "airport"),
+        ({"behaviour": {"increasing": ["carrier"]}}, "gate.behaviour.increasing", "carrier"),
+        ({"behaviour": {"decreasing": ["aircraft_year_built"]}}, "gate.behaviour.decreasing", "aircraft_year_built"),
+        ({"behaviour": {"invariant": ["colour"]}}, "gate.behaviour.invariant", "colour"),
+    ],
+)
+def test_what_the_gate_names_must_be_there(folder: Path, gate: dict[str, Any], field: str, name: str) -> None:
+    file = folder / "products" / "flight_delay.yaml"
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    content["gate"] |= gate
+    file.write_text(yaml.safe_dump(content), encoding="utf-8")
+    with pytest.raises(ConfigError, match=f"field '{field}': '{name}' is not known"):
+        load_project(folder)

@@ -98,6 +98,7 @@ def write_cluster_configs(configs: Path, folder: Path, built: Environment) -> No
         "token_secret": "CLUSTER_TOKEN",
     }
     content["decisions"] = {"folder": str(folder / "decisions")}
+    content["training_requests"] = str(folder / "training_requests")
     content["access"] = {"database": f"sqlite:///{folder / 'access.db'}"}
     file.write_text(yaml.safe_dump(content), encoding="utf-8")
 

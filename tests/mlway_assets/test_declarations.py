@@ -6,6 +6,7 @@ import pytest
 
 from configs.errors import ConfigError
 from configs.features import ColumnFeature
+from configs.gates import Behaviour, KnownCase
 from configs.load import Project, load_project
 from mlway_assets.curation import CURATED_TABLES
 from mlway_assets.declarations import check_declarations
@@ -65,3 +66,17 @@ def test_a_raw_table_called_like_that_of_a_decision_log_is_refused() -> None:
     sources = {**project.sources, "airports_supplement": taken}
     with pytest.raises(ConfigError, match="is that of flight_delay's decision log"):
         check_declarations(Project(sources, project.features, project.products), CURATED_TABLES)
+
+
+@pytest.mark.parametrize(
+    ("when", "problem"),
+    [("carier = 'AA'", "carier is not among the columns"), ("route_distance_miles + 1", "not true or false")],
+)
+def test_a_known_case_is_a_condition_over_what_rows_have(when: str, problem: str) -> None:
+    project = load_project()
+    product = project.products["flight_delay"]
+    behaviour = Behaviour(cases=(KnownCase(name="far", when=when, minimum=0.1),))
+    gate = product.gate.model_copy(update={"behaviour": behaviour})
+    broken = Project(project.sources, project.features, {"it": product.model_copy(update={"gate": gate})})
+    with pytest.raises(ConfigError, match=rf"gate\.behaviour\.cases\.far\.when.*{problem}"):
+        check_declarations(broken, CURATED_TABLES)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.engine import make_url
 
-from configs.environments import EndpointAccess
+from configs.access import EndpointAccess
 from configs.load import load_environment
 from mlway_assets.local.process_manager import wait_until
 from serving.access import (
