@@ -1,6 +1,6 @@
 """Results of asset checks: what was seen beside what was expected."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import dagster as dg
 
@@ -31,6 +31,13 @@ SERVED_QUALITY = "served_quality"
 SERVICE_HEALTH = "service_health"
 SERVING_SKEW = "serving_skew"
 _MOST_COLUMNS = 15
+_NO_RULE: Mapping[Subject, str] = {
+    "champion": "There is no champion yet, or it needs features that the new rows lack: nothing was compared. In the "
+    "place of a champion a version comes by a person's approval.",
+    "fairness": "Fewer than two groups have the rows that the gate asks for: nothing was compared.",
+    "slices": "No champion scores these rows yet, or no slice has as many as the gate asks for: nothing was compared.",
+}
+"""What is said of a subject about which no rule came to be."""
 
 
 def catalogue_check(warnings: Sequence[CatalogueWarning]) -> dg.AssetCheckResult:
@@ -204,7 +211,9 @@ def _gate_check(subject: Subject, rules: Sequence[GateRule]) -> dg.AssetCheckRes
     ]
     table = "\n".join(["| rule | seen | expected | met |", "|---|---|---|---|", *rows])
     broken = [f"{rule.name}: {rule.seen:.4f}, not {rule.bound} {rule.limit:.4f}" for rule in rules if not rule.is_met]
-    met = "Every rule is met." if rules else "There is nothing to hold the candidate against yet."
+    met = (
+        "Every rule is met." if rules else _NO_RULE.get(subject, "There is nothing to hold the candidate against yet.")
+    )
     return dg.AssetCheckResult(
         check_name=gate_name(subject),
         passed=not broken,

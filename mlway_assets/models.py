@@ -1,6 +1,7 @@
 """A candidate's way to the registry: trained from a training set, judged by the gate, registered, promoted."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -12,7 +13,7 @@ from configs.products import ModelProduct
 from feature_repo.services import service_name
 from mlway_assets.approvals import approve
 from mlway_assets.compute.card import Approval
-from mlway_assets.compute.gate import GateRule
+from mlway_assets.compute.gate import GateRule, has_shown_improvement
 from mlway_assets.compute.judgement import Incumbent, incumbent, judged_by
 from mlway_assets.compute.plots import candidate_plots
 from mlway_assets.compute.population import in_order, part_of
@@ -100,7 +101,8 @@ def judge(product: ModelProduct, platform: Platform, run_id: str) -> list[GateRu
     """The gate's rules for the candidate of `run_id`.
 
     It, the champion and the baseline are measured on the same rows: those of the newest training set that its split
-    says. Raises TrainingSetError, OneClassError, NothingToRankError, RelevanceError, MissingFeaturesError.
+    says. A champion that needs features which these lack is not measured, and no rule is about it. Raises
+    TrainingSetError, OneClassError, NothingToRankError, RelevanceError, MissingFeaturesError.
     """
     newest = newest_training_set(product.name, platform)
     product = product.with_split(recorded_split(newest))
@@ -112,14 +114,15 @@ def judge(product: ModelProduct, platform: Platform, run_id: str) -> list[GateRu
     return judged_by(product, rows, load_model(platform.registry.run_folder(run_id)), beside)
 
 
-def _incumbent(product: ModelProduct, champion: ModelVersion, rows: pl.DataFrame) -> Incumbent:
-    """The champion on the candidate's rows; what was recorded of it where these lack a feature that it needs."""
+def _incumbent(product: ModelProduct, champion: ModelVersion, rows: pl.DataFrame) -> Incumbent | None:
+    """The champion on the candidate's rows; None where these lack a feature that it needs.
+
+    What is recorded of it was reached on the rows of another season, by which nobody is better or worse.
+    """
     model = load_model(champion.folder, champion.digest)
-    if set(model.contract.features) <= set(rows.columns):
-        return incumbent(product, rows, model)
-    prefix = "validation_"
-    recorded = {name.removeprefix(prefix): value for name, value in champion.metrics.items() if name.startswith(prefix)}
-    return Incumbent(recorded, None)
+    if not set(model.contract.features) <= set(rows.columns):
+        return None
+    return incumbent(product, rows, model)
 
 
 def register_candidate(product: ModelProduct, platform: Platform, run_id: str) -> ModelVersion:
@@ -132,7 +135,7 @@ def register_candidate(product: ModelProduct, platform: Platform, run_id: str) -
         raise GateError(run_id, broken)
     version = platform.registry.register(product.name, run_id)
     record_card(product, platform, version, rules)
-    if promotion := _own_promotion(product, platform, run_id):
+    if promotion := _own_promotion(product, platform, rules):
         # Approvals are by the machine's clock, as people give them, whatever time the platform replays.
         now = build_clock(SystemClock(kind="system")).now()
         approve(platform.registry, version, Approval(at=now, by="mlway", note=f"The environment says: {promotion}."))
@@ -140,11 +143,13 @@ def register_candidate(product: ModelProduct, platform: Platform, run_id: str) -
     return version
 
 
-def _own_promotion(product: ModelProduct, platform: Platform, run_id: str) -> str | None:
-    """The rule by which nobody needs to approve a version that has passed the gate; None where somebody does."""
-    champion, rules = platform.registry.champion(product.name), platform.environment.promotion
-    if champion is None:
-        return "promotion.first_version is automatic" if rules.first_version == "automatic" else None
-    has_shown_more = product.gate.improvement is not None and champion.run_id != run_id
-    is_automatic = rules.later_versions == "automatic" and has_shown_more
+def _own_promotion(product: ModelProduct, platform: Platform, rules: Sequence[GateRule]) -> str | None:
+    """The rule by which nobody needs to approve a version that has passed the gate; None where somebody does.
+
+    A candidate that could not be held beside the champion has shown nothing: somebody decides.
+    """
+    promotion = platform.environment.promotion
+    if platform.registry.champion(product.name) is None:
+        return "promotion.first_version is automatic" if promotion.first_version == "automatic" else None
+    is_automatic = promotion.later_versions == "automatic" and has_shown_improvement(rules)
     return "promotion.later_versions is automatic" if is_automatic else None

@@ -74,6 +74,11 @@ def metric_rules(
     return rules + _coverage_rules(gate, candidate)
 
 
+def has_shown_improvement(rules: Sequence[GateRule]) -> bool:
+    """Whether the candidate was held beside the champion, on the same rows, and is surely better."""
+    return any(rule.subject == "champion" and rule.bound == "more than" and rule.is_met for rule in rules)
+
+
 def _coverage_rules(gate: PromotionGate, candidate: Mapping[str, float]) -> list[GateRule]:
     if gate.coverage is None:
         return []

@@ -18,13 +18,13 @@ from serving.scoring import Scores, ScoringModel
 
 @dataclass(frozen=True)
 class Incumbent:
-    """The champion's scores of the judged rows; of one that cannot score them, only what was recorded of it.
+    """The champion's scores of the judged rows.
 
     `importance` is that of its features on a sample of them, where the gate asks.
     """
 
     metrics: Mapping[str, float]
-    scores: Scores | None
+    scores: Scores
     importance: Mapping[str, float] | None = None
 
 

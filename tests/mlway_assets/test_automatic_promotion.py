@@ -1,0 +1,65 @@
+"""Later versions that nobody needs to approve: those that were held beside the champion, and are surely better."""
+
+from collections.abc import Callable
+from typing import Any
+
+import dagster as dg
+import pytest
+import yaml
+from tests_support import open_small_platform
+
+from feature_repo.store import register_features
+from mlway_assets.local.graph import RunError, plan, run_jobs
+from mlway_assets.models import judge
+from mlway_assets.resources import Platform
+
+PRODUCT = "flight_delay"
+Copied = tuple[Platform, dg.DagsterInstance]
+Content = dict[str, Any]
+
+
+def trained(copied: Copied, change: Callable[[Content], Content]) -> Platform:
+    """The platform after a training of the changed product."""
+    platform, instance = copied
+    file = platform.environment.state.parent / "configs" / "products" / f"{PRODUCT}.yaml"
+    content = change(yaml.safe_load(file.read_text(encoding="utf-8")))
+    file.write_text(yaml.safe_dump(content), encoding="utf-8")
+    platform = open_small_platform(file.parent.parent)
+    register_features(platform.environment, platform.project)
+    run_jobs(platform, instance, plan(platform, ["train"], products=[PRODUCT]), lambda *_: None)
+    return platform
+
+
+def asking(margin: float) -> Callable[[Content], Content]:
+    """The gate wants so much of an improvement; below zero, the challenger may be worse."""
+    rule = {"improvement": {"metric": "log_loss", "margin": margin, "samples": 200}}
+    return lambda product: product | {"gate": product["gate"] | rule}
+
+
+def aliases(platform: Platform) -> dict[str, int]:
+    return {name: int(at) for name, at in platform.registry.client.get_registered_model(PRODUCT).aliases.items()}
+
+
+def test_who_has_shown_what_the_gate_asks_for_becomes_champion(copied: Copied) -> None:
+    platform = trained(copied, asking(margin=-0.5))
+    assert aliases(platform) == {"champion": 2, "challenger": 2}
+
+
+def test_who_has_not_is_not_even_registered(copied: Copied) -> None:
+    with pytest.raises(RunError, match="log_loss is better than the champion's, with 95% confidence") as error:
+        trained(copied, asking(margin=0.01))
+    assert "gate_champion" in error.value.broken_checks
+    assert aliases(copied[0]) == {"champion": 1, "challenger": 1}
+
+
+def test_who_could_not_be_held_beside_the_champion_waits_for_a_person(copied: Copied) -> None:
+    """The champion needs features that new rows lack; what is recorded of it was reached on rows of its own time."""
+
+    def without_a_group(product: Content) -> Content:
+        features = [name for name in product["features"] if name != "flight_number_history"]
+        return asking(margin=-0.5)(product) | {"features": features}
+
+    platform = trained(copied, without_a_group)
+    assert aliases(platform) == {"champion": 1, "challenger": 2}
+    run_id = platform.registry.client.get_model_version(PRODUCT, "2").run_id
+    assert "champion" not in {rule.subject for rule in judge(platform.project.products[PRODUCT], platform, run_id)}
