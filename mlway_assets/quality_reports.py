@@ -143,10 +143,12 @@ class MeasuredDays:
     def report(self, day: date, promise: Promise) -> QualityReport:
         """Of the days up to `day`."""
         product, limits, metric = self.product, self.limits, self.product.watched_metric
+        window = with_those_before([day], self.days_waited)
         looked_at = with_those_before([day], self.days_waited + limits.days_before)
         known = [self.days[each] for each in looked_at if each in self.judged]
-        newest = tuple(known[-limits.window_days :])
-        window = with_those_before([day], self.days_waited)
+        # Where labels have stopped, the last that came are not the newest days for ever.
+        newest = tuple(each for each in known[-limits.window_days :] if each.day in window)
+        before = known[: len(known) - len(newest)]
         in_window = pl.col(DAY).is_in([each.day for each in newest])
         missing = (self.days[each].rows - self.days[each].labelled for each in window if each in self.days)
         return QualityReport(
@@ -156,7 +158,8 @@ class MeasuredDays:
             tuple(self.days[each] for each in window if each in self.without_labels),
             judge_days(
                 _values(promise.days, metric),
-                _values(known, metric),
+                _values(before, metric),
+                _values(newest, metric),
                 limits,
                 is_lower_better=product.is_watched_metric_lower_better,
                 seed=product.training.seed,

@@ -2,10 +2,11 @@
 
 Each day begins with what was known at its midnight: labels that had become known, days whose labels had had their
 time. A policy's triggers look at that, open a training, and the same gate as ever decides. The day's rows are then
-scored by whoever is champion. Features are as of each row's own moment anyway.
+scored by whoever is champion. Features are as of each row's own moment anyway. Rows that never get a label, such as
+cancelled flights, are not among the days.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from time import perf_counter
@@ -22,7 +23,8 @@ from mlway_assets.compute.gate import GateRule
 from mlway_assets.compute.judgement import incumbent, judged_by
 from mlway_assets.compute.measurement import SCORE, score_columns
 from mlway_assets.compute.population import LABEL, LABEL_KNOWN_AT, part_of, query_columns
-from mlway_assets.compute.quality import judge_days, quality_by_day
+from mlway_assets.compute.quality import DayQuality, judge_days, quality_by_day
+from mlway_assets.compute.slice_quality import Promise, promise_of
 from mlway_assets.compute.training import train
 from mlway_assets.compute.triggers import Asked, Last, opens_training
 from serving.scoring import ScoringModel
@@ -34,6 +36,8 @@ POLICIES: dict[str, tuple[Trigger, ...]] = {
     "quality": ("quality",),
 }
 """Named by what opens a training."""
+WATCHED: tuple[Trigger, ...] = ("input_drift", "prediction_drift", "quality")
+"""Those that are monitored."""
 
 
 class BacktestError(MlwayError):
@@ -66,6 +70,11 @@ class Replay:
     alarms: tuple[date, ...]
     """Days at whose beginning a monitored metric was past its limits."""
 
+    @property
+    def is_watching(self) -> bool:
+        """Whether anything monitored could have given an alarm."""
+        return any(trigger in WATCHED for trigger in self.triggers)
+
 
 @dataclass
 class _Champion:
@@ -77,8 +86,11 @@ class _Champion:
     trained_on: pl.DataFrame
     inputs: Expectation | None = None
     scores: Expectation | None = None
-    promised: list[float] | None = None
+    promise: Promise | None = None
     seen: list[float] = field(default_factory=list)
+    """The watched metric of its settled days."""
+    newest: list[pl.DataFrame] = field(default_factory=list)
+    """The last of these, with labels and scores."""
     settled_until: date | None = None
 
 
@@ -146,12 +158,12 @@ class Backtest:
         self, champion: _Champion, triggers: Sequence[Trigger], day: date, trainings: Sequence[Training]
     ) -> tuple[list[str], bool]:
         """What opens a training as the day begins, and whether a monitored metric is past its limits."""
-        past: dict[Trigger, Callable[[_Champion, date], bool]] = {
-            "input_drift": self._has_input_drift,
-            "prediction_drift": self._has_prediction_drift,
-            "quality": self._is_worse,
-        }
-        found = [trigger for trigger, is_past in past.items() if trigger in triggers and is_past(champion, day)]
+        ways = (self._has_input_drift, self._has_prediction_drift, self._is_worse)
+        found = [
+            trigger
+            for trigger, is_past in zip(WATCHED, ways, strict=True)
+            if trigger in triggers and is_past(champion, day)
+        ]
         last = Last(tuple(_midnight(each.day) for each in trainings), self._known(trainings[-1].day))
         asked = Asked(_midnight(day), self._known(day), tuple(found))
         retraining = self._product.retraining.model_copy(update={"triggers": tuple(triggers)})
@@ -181,29 +193,48 @@ class Backtest:
         return rows.select(DAY, pl.Series(SCORE, champion.model.score(rows), dtype=pl.Float64))
 
     def _is_worse(self, champion: _Champion, day: date) -> bool:
+        """Whether its settled days, or a slice of the newest, are worse than it promised: what production asks too."""
         limits, product = self._product.monitoring.quality, self._product
-        if champion.promised is None:
+        if champion.promise is None:
             judged = part_of(self._rows, champion.product, champion.product.training.split.judged)
-            champion.promised = self._values(champion.model, judged)
-        settled_until = (_midnight(day) - limits.label_delay).date() - timedelta(days=1)
-        begin = champion.since if champion.settled_until is None else champion.settled_until + timedelta(days=1)
-        if begin <= settled_until:
-            days = [begin + timedelta(days=number) for number in range((settled_until - begin).days + 1)]
-            known = self._days(days).filter(pl.col(LABEL_KNOWN_AT) <= _midnight(day))
-            champion.seen += self._values(champion.model, known)
-            champion.settled_until = settled_until
-        return not judge_days(
-            champion.promised,
-            champion.seen,
+            champion.promise = promise_of(product, self._with_scores(champion.model, judged))
+        self._settle(champion, day)
+        window = limits.window_days
+        verdict = judge_days(
+            self._values(champion.promise.days),
+            champion.seen[:-window],
+            champion.seen[-window:],
             limits,
             is_lower_better=product.is_watched_metric_lower_better,
             seed=product.training.seed,
-        ).is_within_limits
+        )
+        if not verdict.is_within_limits:
+            return True
+        slices = champion.promise.slices.held_against(pl.concat(champion.newest)) if champion.newest else []
+        return any(each.is_past for each in slices)
 
-    def _values(self, model: ScoringModel, rows: pl.DataFrame) -> list[float]:
+    def _settle(self, champion: _Champion, day: date) -> None:
+        """Score the days whose labels have had their time since it was last asked."""
+        limits = self._product.monitoring.quality
+        settled_until = (_midnight(day) - limits.label_delay).date() - timedelta(days=1)
+        begin = champion.since if champion.settled_until is None else champion.settled_until + timedelta(days=1)
+        if begin > settled_until:
+            return
+        days = [begin + timedelta(days=number) for number in range((settled_until - begin).days + 1)]
+        known = self._days(days).filter(pl.col(LABEL_KNOWN_AT) <= _midnight(day))
+        champion.settled_until = settled_until
+        if not len(known):
+            return
+        scored = self._with_scores(champion.model, known)
+        champion.seen += self._values(quality_by_day(self._product, scored))
+        champion.newest = [*champion.newest, *scored.partition_by(DAY, maintain_order=True)][-limits.window_days :]
+
+    def _values(self, days: Sequence[DayQuality]) -> list[float]:
         metric = self._product.watched_metric
-        by_day = quality_by_day(self._product, self._scored(model, rows)) if len(rows) else []
-        return [each.metrics[metric] for each in by_day if metric in each.metrics]
+        return [each.metrics[metric] for each in days if metric in each.metrics]
+
+    def _with_scores(self, model: ScoringModel, rows: pl.DataFrame) -> pl.DataFrame:
+        return rows.with_columns(score_columns(model.scores(rows)))
 
     def _scored(self, model: ScoringModel, rows: pl.DataFrame) -> pl.DataFrame:
         """The day, the label, in a ranking the query, and the scores."""

@@ -4,6 +4,7 @@ import base64
 import html
 import io
 from collections.abc import Sequence
+from datetime import date
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,11 +20,13 @@ _SMOOTHED_DAYS = 14
 
 
 def chart(metric: str, outcomes: Sequence[Outcome], replays: Sequence[Replay]) -> "Figure":
-    """The metric over time, the trainings of each policy, and what each gains on `never`."""
+    """The metric over time, the trainings of each policy, what each gains on `never`, and what that takes."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 8), layout="constrained")
-    quality, trainings, gains = figure.subplots(3, 1, height_ratios=[4, 1.2, 1.6])
+    figure = Figure(figsize=(11, 10), layout="constrained")
+    # Quality, trainings and gains over the whole width; then seconds, false alarms and days of detection.
+    axes = figure.subplot_mosaic("QQQ;TTT;GGG;SFD", height_ratios=[4, 1.2, 1.6, 1.4])
+    quality, trainings = axes["Q"], axes["T"]
     for number, outcome in enumerate(outcomes):
         days, values = list(outcome.by_day), np.asarray(list(outcome.by_day.values()))
         weights = np.ones(min(_SMOOTHED_DAYS, len(values)))
@@ -31,13 +34,15 @@ def chart(metric: str, outcomes: Sequence[Outcome], replays: Sequence[Replay]) -
         quality.plot(
             np.array(days[len(weights) - 1 :], "datetime64[D]"), smooth, color=f"C{number}", label=outcome.policy
         )
-    for shift in next((list(outcome.detection_days) for outcome in outcomes if outcome.detection_days), []):
-        quality.axvline(np.datetime64(shift), color="grey", linestyle=":", linewidth=1)
+    for shift in outcomes[0].shifts:
+        # Matplotlib counts days from then on.
+        quality.axvline((shift - date(1970, 1, 1)).days, color="grey", linestyle=":", linewidth=1)
     quality.set_ylabel(f"{metric}, mean of {_SMOOTHED_DAYS} days")
     quality.legend(ncols=len(outcomes), title="dotted: a real shift begins", title_fontsize="small")
     _draw_trainings(trainings, replays)
     trainings.set_xlim(quality.get_xlim())
-    _draw_gains(gains, metric, outcomes)
+    _draw_gains(axes["G"], metric, outcomes)
+    _draw_costs([axes["S"], axes["F"], axes["D"]], outcomes)
     return figure
 
 
@@ -61,6 +66,32 @@ def _draw_gains(axes: "Axes", metric: str, outcomes: Sequence[Outcome]) -> None:
     axes.set_yticks([-number for number in range(len(outcomes))], [outcome.policy for outcome in outcomes])
     interval = f"{outcomes[0].better.interval_confidence:.0%} interval"
     axes.set_xlabel(f"{metric} better than never trained again (lines: {interval}; right is better)")
+
+
+def _draw_costs(axes: "Sequence[Axes]", outcomes: Sequence[Outcome]) -> None:
+    """A bar for each policy: seconds of training, alarms that no shift explains, days until the real ones were told."""
+    places = [-number for number in range(len(outcomes))]
+    seconds = [(outcome.seconds, f"{outcome.seconds:,.0f}") for outcome in outcomes]
+    false = [(float(outcome.false_alarms), f"{outcome.false_alarms} of {outcome.alarms}") for outcome in outcomes]
+    found = [(_slowest(outcome), _told_detection(outcome)) for outcome in outcomes]
+    titles = ("Seconds of training", "False alarms", "Days from a real shift to the alarm")
+    for ax, title, bars in zip(axes, titles, (seconds, false, found), strict=True):
+        drawn = ax.barh(places, [value for value, _ in bars], color=[f"C{number}" for number in range(len(bars))])
+        ax.bar_label(drawn, [told for _, told in bars], padding=3, fontsize="small")
+        ax.set_title(title, fontsize="small", loc="left")
+        ax.margins(x=0.35)
+        ax.set_yticks(places, [outcome.policy for outcome in outcomes])
+
+
+def _slowest(outcome: Outcome) -> float:
+    return float(max((days for days in outcome.detection_days.values() if days is not None), default=0))
+
+
+def _told_detection(outcome: Outcome) -> str:
+    if not outcome.shifts:
+        return "no shift"
+    days = ["not told" if each is None else str(each) for each in outcome.detection_days.values()]
+    return ", ".join(days) or "watches nothing"
 
 
 def page(

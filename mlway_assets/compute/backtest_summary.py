@@ -41,7 +41,10 @@ class Outcome:
     alarms: int
     false_alarms: int
     detection_days: Mapping[date, int | None]
-    """For each real shift: days until the first alarm, None where none came within four weeks."""
+    """For each real shift: days until the first alarm, None where none came within four weeks. Empty for a policy that
+    watches nothing.
+    """
+    shifts: Sequence[date]
 
 
 def summarize(product: ModelProduct, replays: Sequence[Replay], never: Replay) -> list[Outcome]:
@@ -108,7 +111,8 @@ def _outcome(product: ModelProduct, replay: Replay, reference: Measured, shifts:
         seconds=sum(training.seconds for training in replay.trainings),
         alarms=len(starts),
         false_alarms=len(false_alarms),
-        detection_days={shift: _until_alarm(shift, replay.alarms) for shift in shifts} if replay.alarms else {},
+        detection_days={shift: _until_alarm(shift, replay.alarms) for shift in shifts if replay.is_watching},
+        shifts=shifts,
     )
 
 

@@ -73,10 +73,15 @@ class Verdict:
 
 
 def judge_days(
-    promised: Sequence[float], seen: Sequence[float], limits: Quality, *, is_lower_better: bool, seed: int
+    promised: Sequence[float],
+    before: Sequence[float],
+    newest: Sequence[float],
+    limits: Quality,
+    *,
+    is_lower_better: bool,
+    seed: int,
 ) -> Verdict:
-    """Judge the newest of the `seen` days, as many as the limits say, by `promised` ones and by those before them."""
-    before, newest = seen[: -limits.window_days], seen[-limits.window_days :]
+    """Judge the `newest` days by `promised` ones and by those `before` them."""
     change = None
     if limits.change is not None:
         usual = [*promised, *before][-limits.change.reference_days :]

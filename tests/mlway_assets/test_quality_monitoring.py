@@ -128,6 +128,16 @@ def test_the_slice_whose_scores_mislead_is_suspected(scored: Platform) -> None:
     assert "log_loss" in set(kept["metric"])
 
 
+def test_labels_that_have_stopped_are_not_the_newest_for_ever(scored: Platform) -> None:
+    """Ten days later the same days are still in the window; weeks later nothing is said, though they are known."""
+    product = scored.project.products["flight_delay"]
+    for weeks, days in ((1, len(DAYS)), (5, 0)):
+        day = LAST + timedelta(weeks=weeks)
+        [found] = watch_quality(product, at(scored, datetime(day.year, day.month, day.day + 1, tzinfo=UTC)), [day])
+        assert len(found.days) == days
+        assert (found.verdict.comparison is None) == (not days)
+
+
 def test_without_predictions_nothing_is_said(scored: Platform) -> None:
     product = scored.project.products["flight_delay"]
     [found] = watch_quality(product, scored, [date(2013, 1, 15)])
