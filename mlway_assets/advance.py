@@ -16,7 +16,7 @@ from configs.products import ModelProduct
 from mlway_assets.jobs import DAILY, INGEST, TRAIN
 from mlway_assets.local.graph import JobRun, RunError, run_jobs
 from mlway_assets.resources import Platform
-from mlway_assets.retraining import Decision, decide
+from mlway_assets.retraining import Decision, decide, waiting
 from mlway_assets.rollout import desired_versions, open_serve_api, roll_out_versions
 from serving.training_requests import TrainingRequests
 
@@ -49,7 +49,15 @@ class Trained:
     version: int | None
     """The registered version; None where the candidate was refused or the training failed."""
     is_champion: bool
-    refusal: str | None
+    problem: str | None
+    """Why there is no version."""
+    is_refused: bool = False
+    """Whether a check said no, such as one of the gate; a training with a problem beside that has crashed."""
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it ended without a verdict."""
+        return self.problem is not None and not self.is_refused
 
 
 @dataclass(frozen=True)
@@ -125,7 +133,7 @@ def _day(platform: Platform, instance: dg.DagsterInstance, run: JobRun, on_step:
     trained, held_back, marks = [], [], _marks(instance, last)
     inbox = TrainingRequests(platform.environment.training_requests_folder)
     for name in run.products:
-        decision = decide(platform.project.products[name], platform, instance, inbox.pending(name))
+        decision = decide(platform.project.products[name], platform, instance, waiting(name, inbox, instance))
         if decision.reasons:
             trained.append(_train(platform.project.products[name], platform, instance, decision, on_step))
             inbox.remove(decision.requests)
@@ -153,7 +161,10 @@ def _train(
     try:
         run_jobs(platform, instance, [JobRun(TRAIN, products=(product.name,), tags=decision.tags)], on_step)
     except RunError as error:
-        return Trained(product.name, decision.reasons, None, is_champion=False, refusal=str(error))
+        is_refused = bool(error.broken_checks)
+        return Trained(
+            product.name, decision.reasons, None, is_champion=False, problem=str(error), is_refused=is_refused
+        )
     new = sorted(_versions(product.name, platform) - before)
     champion = platform.registry.require_champion(product.name)
     return Trained(

@@ -22,7 +22,10 @@ def advance(
     environment: EnvironmentOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one object at the end.")] = False,
 ) -> None:
-    """Let days pass: their data lands, is checked, scored and watched, triggers train, and endpoints are asked."""
+    """Let days pass: their data lands, is checked, scored and watched, triggers train, and endpoints are asked.
+
+    Ends with status 1 where a day, a training or a request failed; a candidate that its gate refuses is no failure.
+    """
     with clear_errors():
         from mlway_assets.advance import UnfinishedDayError
         from mlway_assets.advance import advance as let_pass
@@ -60,7 +63,8 @@ def advance(
             print_report(done, answers)
         if unfinished is not None:
             raise unfinished
-        if any(day.failure for day in done):
+        has_failed = any(day.failure or any(each.has_failed for each in day.trained) for day in done)
+        if has_failed or any(found.failed for found in answers.values()):
             raise typer.Exit(1)
 
 

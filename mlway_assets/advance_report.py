@@ -7,7 +7,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from mlway_assets.advance import DayDone
+from mlway_assets.advance import DayDone, Trained
 from mlway_assets.endpoint_load import Answers
 from mlway_assets.terminal import console
 
@@ -19,35 +19,35 @@ def new_lines(day: DayDone, before: DayDone | None) -> list[str]:
     """
     failed = [f"{day.day} failed: {day.failure}"] if day.failure else []
     known, now = (set() if each is None else {mark.check for mark in each.marks} for each in (before, day))
-    trained = [
-        f"{day.day} {each.product}: {', '.join(each.reasons)}: {_outcome(each.version, each.is_champion)}"
-        for each in day.trained
-    ]
+    trained = [f"{day.day} {each.product}: {', '.join(each.reasons)}: {_outcome(each)}" for each in day.trained]
     new = [f"{day.day} {mark}" for mark in day.marks if mark.check not in known]
     over = [f"{day.day} {check}: no more" for check in sorted(known - now) if not day.failure]
     return [*failed, *new, *over, *trained]
 
 
-def _outcome(version: int | None, is_champion: bool) -> str:
-    if version is None:
+def _outcome(trained: Trained) -> str:
+    if trained.has_failed:
+        return "failed"
+    if trained.version is None:
         return "refused"
-    return f"version {version} " + ("promoted" if is_champion else "registered")
+    return f"version {trained.version} " + ("promoted" if trained.is_champion else "registered")
+
+
+def _why_not(trained: Trained) -> str:
+    """What was not met, or what the training has failed of, in a line."""
+    problem = (trained.problem or "").splitlines()
+    not_met = [line.partition("Not met: ")[2] for line in problem if "Not met: " in line]
+    # The first line says no more than that it has failed.
+    return "; ".join(not_met) or next(iter(problem[1:2] or problem), "")
 
 
 def print_report(done: Sequence[DayDone], answers: Mapping[str, Answers]) -> None:
     """Tables of trainings and of what checks warned of, and how endpoints answered."""
-    table = Table("day", "product", "why", "outcome", "what was not met", title="Trainings")
+    table = Table("day", "product", "why", "outcome", "what was not met, or failed", title="Trainings")
     for day in done:
         for each in day.trained:
-            not_met = [line for line in (each.refusal or "").splitlines() if "Not met: " in line]
-            why = "; ".join(line.partition("Not met: ")[2] for line in not_met) or (each.refusal or "")
-            table.add_row(
-                str(day.day),
-                each.product,
-                ", ".join(each.reasons),
-                _outcome(each.version, each.is_champion),
-                escape(why.splitlines()[0]) if why else "",
-            )
+            told = (", ".join(each.reasons), _outcome(each), _why_not(each))
+            table.add_row(str(day.day), each.product, *(escape(cell) for cell in told))
     console.print(table)
     _print_marks(done)
     held_back = sum(len(day.held_back) for day in done)
@@ -96,7 +96,8 @@ def report_json(done: Sequence[DayDone], answers: Mapping[str, Answers]) -> dict
                         "reasons": each.reasons,
                         "version": each.version,
                         "is_champion": each.is_champion,
-                        "refusal": each.refusal,
+                        "is_refused": each.is_refused,
+                        "problem": each.problem,
                     }
                     for each in day.trained
                 ],

@@ -29,7 +29,7 @@ from mlway_assets.declared_tables import curated_tables
 from mlway_assets.jobs import TRAIN
 from mlway_assets.partitions import build_days
 from mlway_assets.resources import Platform
-from serving.training_requests import TrainingRequest
+from serving.training_requests import TrainingRequest, TrainingRequests
 
 AS_OF, LABELLED_ROWS, DAYS_PAST = "as_of", "labelled_rows", "days_past_their_limits"
 """Metadata of a training set and, last, of what is monitored."""
@@ -100,13 +100,15 @@ def runs_on_their_way(product: str, instance: dg.DagsterInstance) -> list[str]:
     ]
 
 
-def answered(product: str, requests: Sequence[TrainingRequest], instance: dg.DagsterInstance) -> list[TrainingRequest]:
-    """Those that a run, whatever became of it, was started for."""
+def waiting(product: str, inbox: TrainingRequests, instance: dg.DagsterInstance) -> list[TrainingRequest]:
+    """The requests that no run, whatever became of it, was started for; the others are removed."""
+    requests = inbox.pending(product)
     if not requests:
         return []
     runs = instance.get_runs(dg.RunsFilter(tags={PRODUCT_TAG: product}), limit=_MOST_TRAININGS)
     ids = {name for run in runs for name in run.tags.get(REQUESTS_TAG, "").split(",")}
-    return [request for request in requests if request.id in ids]
+    inbox.remove([request for request in requests if request.id in ids])
+    return [request for request in requests if request.id not in ids]
 
 
 def labelled_rows(product: ModelProduct, platform: Platform) -> int:

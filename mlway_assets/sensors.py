@@ -15,7 +15,7 @@ from mlway_assets.jobs import TRAIN
 from mlway_assets.local.instance import close_abandoned_runs
 from mlway_assets.partitions import every_day, range_tags, stretches
 from mlway_assets.resources import Platform
-from mlway_assets.retraining import Decision, answered, decide, training_assets
+from mlway_assets.retraining import Decision, decide, training_assets, waiting
 from mlway_assets.rollout import desired_versions, open_serve_api, roll_out_versions
 from mlway_assets.sources.build import build_reader
 from mlway_assets.sources.reading import Changes
@@ -99,11 +99,8 @@ def _retrain(product: ModelProduct, platform: Platform) -> dg.SensorDefinition:
         close_abandoned_runs(context.instance, services_run=True)
         if is_being_moved(platform.clock):
             return dg.SensorResult(skip_reason="`mlway advance` lets days pass, and decides itself what is trained.")
-        pending = inbox.pending(product.name)
-        done = answered(product.name, pending, context.instance)
-        inbox.remove(done)
-        waiting = [request for request in pending if request not in done]
-        decision = decide(product, platform, context.instance, waiting)
+        requests = waiting(product.name, inbox, context.instance)
+        decision = decide(product, platform, context.instance, requests)
         if decision.reasons:
             asked = dg.RunRequest(
                 run_key=_run_key(decision, platform),

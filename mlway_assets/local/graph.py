@@ -50,7 +50,11 @@ _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 class RunError(MlwayError):
-    """A run of the graph failed."""
+    """A run of the graph failed. `broken_checks` are those that stopped it; without any a step has crashed."""
+
+    def __init__(self, problem: str, broken_checks: Sequence[str] = ()) -> None:
+        super().__init__(problem)
+        self.broken_checks = tuple(broken_checks)
 
 
 @dataclass(frozen=True)
@@ -160,7 +164,7 @@ def _run_job(
     if run.job == INGEST and good:
         _go_on_with(definitions, instance, good, on_step)
         problem += f"\nThe other {len(good)} days went on."
-    raise RunError(problem)
+    raise RunError(problem, [found.check_name for found in _broken_checks(result)])
 
 
 def _execute(
@@ -250,10 +254,15 @@ def _reasons(result: dg.ExecuteInProcessResult) -> str:
     steps = [f"{event.step_key}: {_reason(event)}" for event in result.get_step_failure_events()]
     checks = [
         f"{found.check_name} of {found.asset_key.to_user_string()}: {found.description}"
-        for found in result.get_asset_check_evaluations()
-        if not found.passed and found.severity == dg.AssetCheckSeverity.ERROR
+        for found in _broken_checks(result)
     ]
     return "\n".join([*steps, *checks])
+
+
+def _broken_checks(result: dg.ExecuteInProcessResult) -> list[dg.AssetCheckEvaluation]:
+    """Those that let nothing go on."""
+    found = result.get_asset_check_evaluations()
+    return [each for each in found if not each.passed and each.severity == dg.AssetCheckSeverity.ERROR]
 
 
 def _reason(event: "DagsterEvent") -> str:

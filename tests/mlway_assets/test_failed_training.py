@@ -47,7 +47,7 @@ def test_a_training_that_lightgbm_refuses_changes_nothing_and_is_held_off_for_th
     move_to(platform, NEXT)
     failed, held_off = advance(platform, instance, 2, lambda *_: None)
     assert [trained.version for trained in failed.trained] == [None]
-    assert "num_leaves" in str(failed.trained[0].refusal)
+    assert "num_leaves" in str(failed.trained[0].problem)
     assert (failed.failure, held_off.failure, held_off.trained) == (None, None, ())
     assert "less than the cool-down" in held_off.held_back[0]
     assert delivered.served() == served

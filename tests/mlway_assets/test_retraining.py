@@ -7,26 +7,20 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
-import polars as pl
 import pytest
 import yaml
 from tests_support import open_small_platform
 from typer.testing import CliRunner
 
 from configs.clock import ReplayedTime, TimeIsMovedError
-from configs.splits import MovingParts
 from mlway_assets.advance import StandingClockError, UnfinishedDayError, advance
 from mlway_assets.asset_keys import quality_key
 from mlway_assets.cli import app
-from mlway_assets.compute.backtest import Backtest, BacktestError
-from mlway_assets.compute.backtest_summary import summarize
-from mlway_assets.compute.population import LABEL, LABEL_KNOWN_AT, in_order
 from mlway_assets.definitions import build_definitions
 from mlway_assets.jobs import TRAIN
 from mlway_assets.local.graph import plan, run_jobs
 from mlway_assets.resources import Platform
 from mlway_assets.retraining import REASON_TAG, REQUESTS_TAG
-from mlway_assets.training_sets import LAYER
 from serving.training_requests import TrainingRequests
 
 PRODUCT = "flight_delay"
@@ -86,7 +80,7 @@ def test_days_pass_and_a_schedule_trains_what_nobody_promotes(copied: Copied) ->
     assert [each.day for each in done] == [date(2013, 2, 9), date(2013, 2, 10)]
     assert [each.failure for each in done] == [None, None]
     [trained] = done[0].trained
-    assert (trained.version, trained.is_champion, trained.refusal) == (2, False, None)
+    assert (trained.version, trained.is_champion, trained.problem) == (2, False, None)
     assert trained.reasons == ("schedule: 1 days",)
     assert "budget" in done[1].held_back[0]
     assert platform.clock.now() == build_again(platform).clock.now() == NOW + timedelta(days=2)
@@ -104,7 +98,7 @@ def test_a_training_that_the_gate_refuses_says_by_which_rule_and_changes_nothing
     file.write_text(yaml.safe_dump(content), encoding="utf-8")
     [day] = advance(open_small_platform(file.parent.parent), instance, 1, lambda *_: None)
     assert (day.trained[0].version, day.trained[0].is_champion) == (None, False)
-    assert "log_loss is better than the champion's, with 95% confidence: 0.0000" in str(day.trained[0].refusal)
+    assert "log_loss is better than the champion's, with 95% confidence: 0.0000" in str(day.trained[0].problem)
     assert len(platform.registry.client.search_model_versions(f"name='{PRODUCT}'")) == 1
 
 
@@ -157,54 +151,6 @@ def test_while_days_pass_one_alone_decides_what_is_trained(copied: Copied) -> No
             next(advance(build_again(platform), instance, 1, lambda *_: None))
     assert platform.clock.now() == NOW
     assert len(tick(platform, instance)) == 1
-
-
-@pytest.fixture(scope="module")
-def labelled(built_platform: Platform) -> pl.DataFrame:
-    return in_order(built_platform.lake.scan(LAYER, PRODUCT).collect(), built_platform.project.products[PRODUCT])
-
-
-def backtest(platform: Platform, rows: pl.DataFrame) -> Backtest:
-    product = platform.project.products[PRODUCT]
-    split = product.training.split.model_copy(update={"moving": MovingParts(validate_days=3, test_days=5)})
-    retraining = product.retraining.model_copy(update={"every_days": 3})
-    product = product.with_split(split).model_copy(update={"retraining": retraining})
-    return Backtest(product, platform.project.model_features(product), rows, timedelta(days=7))
-
-
-def test_a_replay_knows_nothing_before_its_time(built_platform: Platform, labelled: pl.DataFrame) -> None:
-    first, last = date(2013, 1, 25), date(2013, 1, 30)
-    honest = backtest(built_platform, labelled).replay("weekly", ("schedule",), first, last)
-    assert [training.day for training in honest.trainings] == [first, date(2013, 1, 28)]
-    newest = datetime(2013, 1, 28, tzinfo=UTC)
-    is_unknown = pl.col(LABEL_KNOWN_AT) > newest
-    assert labelled.select(is_unknown.sum()).item() > 100
-    poisoned = labelled.with_columns(pl.when(is_unknown).then(~pl.col(LABEL)).otherwise(LABEL).alias(LABEL))
-    again = backtest(built_platform, poisoned).replay("weekly", ("schedule",), first, last)
-    assert again.rows["score"].equals(honest.rows["score"])
-    assert not again.rows[LABEL].equals(honest.rows[LABEL])
-
-
-def test_policies_are_compared_with_never_training_again(built_platform: Platform, labelled: pl.DataFrame) -> None:
-    replayed = backtest(built_platform, labelled)
-    days = (date(2013, 1, 28), date(2013, 2, 7))
-    never = replayed.replay("never", (), *days)
-    quality = replayed.replay("all", ("quality", "input_drift", "prediction_drift"), *days)
-    same, other = summarize(built_platform.project.products[PRODUCT], [never, quality], never)
-    assert (same.better.low, same.better.mean, same.better.high) == (0, 0, 0)
-    assert (same.trainings, same.alarms) == (1, 0)
-    assert (
-        len(never.rows)
-        == len(quality.rows)
-        == len(labelled.filter(pl.col("scheduled_departure").dt.date().is_between(*days)))
-    )
-    assert other.trainings == len(quality.trainings) <= 1 + len(quality.alarms)
-
-
-def test_a_product_whose_parts_stand_still_cannot_be_replayed(built_platform: Platform, labelled: pl.DataFrame) -> None:
-    product = built_platform.project.products[PRODUCT]
-    with pytest.raises(BacktestError, match=r"declare `training\.split\.moving`"):
-        Backtest(product, {}, labelled, timedelta(0))
 
 
 def test_the_commands_of_continuous_training_are_there_and_refuse_what_is_not(copied: Copied) -> None:

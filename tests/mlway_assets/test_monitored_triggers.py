@@ -1,0 +1,57 @@
+"""What is monitored opens a training once it is past its limits, and only by the triggers that are declared."""
+
+from datetime import date, datetime, time, timedelta
+
+import dagster as dg
+import polars as pl
+import pytest
+import yaml
+from tests_support import open_small_platform
+
+from configs.clock import ReplayedTime
+from mlway_assets.asset_keys import online_store_key
+from mlway_assets.local.graph import plan, run_jobs
+from mlway_assets.resources import Platform
+from mlway_assets.retraining import AS_OF, decide
+
+PRODUCT = "flight_delay"
+WATCHED = ["input_drift", "prediction_drift", "quality"]
+FIRST, LAST = date(2013, 2, 1), date(2013, 2, 8)
+Copied = tuple[Platform, dg.DagsterInstance]
+
+
+@pytest.fixture
+def upside_down(copied: Copied) -> Platform:
+    """A platform whose champion gives each flight of a week the opposite of its score, a day after it was trained.
+
+    No feature may have drifted at all, so that some have.
+    """
+    platform, instance = copied
+    file = platform.environment.state.parent / "configs" / "products" / f"{PRODUCT}.yaml"
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    content["monitoring"]["input_drift"] = {"maximum_missing_share_difference": 0, "maximum_drifted_share": 0}
+    content["retraining"] = {"triggers": WATCHED, "cooldown": "12h"}
+    file.write_text(yaml.safe_dump(content), encoding="utf-8")
+    platform = open_small_platform(file.parent.parent)
+    run_jobs(platform, instance, plan(platform, ["predict"], FIRST, LAST, [PRODUCT]), lambda *_: None)
+    scored = platform.lake.scan("predictions", PRODUCT).filter(pl.col("event_day") <= LAST).collect()
+    days = [FIRST + timedelta(days=number) for number in range((LAST - FIRST).days + 1)]
+    platform.lake.replace_days("predictions", PRODUCT, scored.with_columns(score=1 - pl.col("score")), days)
+    assert isinstance(platform.clock, ReplayedTime)
+    platform.clock.move_to(datetime.combine(LAST, time(23), platform.clock.now().tzinfo) + timedelta(hours=14))
+    filled = {AS_OF: platform.clock.now().isoformat()}
+    instance.report_runless_asset_event(dg.AssetMaterialization(online_store_key(), metadata=filled))
+    return platform
+
+
+def test_what_is_past_its_limits_opens_a_training_by_the_triggers_that_are_declared(
+    copied: Copied, upside_down: Platform
+) -> None:
+    platform, instance = upside_down, copied[1]
+    product = platform.project.products[PRODUCT]
+    assert decide(product, platform, instance).reasons == (), "nothing was monitored yet"
+    run_jobs(platform, instance, plan(platform, ["monitor"], LAST, LAST, [PRODUCT]), lambda *_: None)
+    assert decide(product, platform, instance).reasons == tuple(WATCHED)
+    for trigger in WATCHED:
+        alone = product.retraining.model_copy(update={"triggers": (trigger,)})
+        assert decide(product.model_copy(update={"retraining": alone}), platform, instance).reasons == (trigger,)
