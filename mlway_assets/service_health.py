@@ -7,12 +7,11 @@ where it runs on this machine. What is kept is a table of the lake, a row for ea
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime
 
 import orjson
 import polars as pl
 
-from configs.environments import SystemClock
 from configs.monitoring import ServiceHealth
 from configs.products import ModelProduct
 from feature_repo.timestamps import UTC_MICROSECONDS
@@ -38,7 +37,6 @@ _NO_DECISIONS = pl.Schema(
     {
         DAY: pl.Date(),
         "at": UTC_MICROSECONDS,
-        "answered_at": UTC_MICROSECONDS,
         "rows": pl.Int64(),
         "model_version": pl.Int64(),
         "degraded": pl.List(pl.String()),
@@ -125,7 +123,7 @@ def _day(product: ModelProduct, platform: Platform, day: date) -> DayHealth:
         day,
         _hours(decisions),
         dict(Counter(parts)),
-        dict(Counter(_failures(product, platform, _asked_between(decisions, platform, day)))),
+        dict(Counter(_failures(product, platform, day))),
         _quantile(latency, 0.5),
         _quantile(latency, 0.99),
         product.monitoring.service_health,
@@ -137,7 +135,7 @@ def _decisions(product: ModelProduct, platform: Platform, day: date) -> pl.DataF
     logged = logged_rows(product, platform, [day])
     if logged is None:
         return pl.DataFrame(schema=_NO_DECISIONS)
-    told = ("at", "answered_at", "model_version", "degraded", "cache_hits", "latency_microseconds")
+    told = ("at", "model_version", "degraded", "cache_hits", "latency_microseconds")
     by_decision = logged.group_by(DAY, "decision_id").agg(
         pl.len().alias("rows"), *(pl.col(name).first() for name in told)
     )
@@ -161,24 +159,13 @@ def _hours(decisions: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _asked_between(decisions: pl.DataFrame, platform: Platform, day: date) -> tuple[datetime, datetime] | None:
-    """A day of the platform's clock in the machine's time: that day, or of a replayed one when it was answered."""
-    if isinstance(platform.environment.clock, SystemClock):
-        begin = datetime.combine(day, time(0), UTC)
-        return begin, begin + timedelta(days=1)
-    first, last = decisions["answered_at"].min(), decisions["answered_at"].max()
-    return (first, last) if isinstance(first, datetime) and isinstance(last, datetime) else None
-
-
-def _failures(product: ModelProduct, platform: Platform, between: tuple[datetime, datetime] | None) -> Iterator[str]:
-    """What was said of each request that the endpoint failed."""
-    if between is None:
-        return
+def _failures(product: ModelProduct, platform: Platform, day: date) -> Iterator[str]:
+    """What was said of each request that the endpoint failed on a day of the platform's clock."""
     file = request_log_file(platform.environment, product.name)
     for path in (file.with_name(file.name + ".1"), file):
         lines = path.read_bytes().splitlines() if path.exists() else []
         for said in (orjson.loads(line) for line in lines if b'"status":5' in line):  # most lines are not of failures
-            if between[0] <= datetime.fromisoformat(said["time"]) <= between[1]:
+            if datetime.fromisoformat(said.get("at", said["time"])).date() == day:
                 yield f"{said['status']}: {said.get('problem', 'no reason given')}"
 
 

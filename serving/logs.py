@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from configs.clock import Clock, build_clock
 from configs.environments import Environment
 from configs.telemetry import RequestLogLimits
 
@@ -28,9 +29,10 @@ _encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), default=rep
 class RequestLog:
     """The request log of one product on one machine: its replicas write to the same file, whole lines at a time."""
 
-    def __init__(self, file: Path, product: str, limits: RequestLogLimits) -> None:
+    def __init__(self, file: Path, product: str, limits: RequestLogLimits, clock: Clock) -> None:
         self._file = file
         self._product = product
+        self._clock = clock
         self._share = limits.answered_share
         self._bytes = int(limits.megabytes * 1_000_000)
         self._pending: deque[dict[str, Any]] = deque()
@@ -49,7 +51,10 @@ class RequestLog:
         problem: str | None = None,
         trace_id: str | None = None,
     ) -> None:
-        """A request was answered or refused, after so many seconds. What is None or empty is left out of its line."""
+        """A request was answered or refused, after so many seconds. What is None or empty is left out of its line.
+
+        That of a refused one also says the platform's time, `at`, which makes it one of a replayed day.
+        """
         if status < 400 and random.random() >= self._share:  # noqa: S311 - a sample, not a secret
             return
         if len(self._pending) >= MOST_PENDING:
@@ -57,6 +62,7 @@ class RequestLog:
             return
         self._pending.append({
             "time": time.time(),
+            "at": None if status < 400 else self._clock.now().isoformat(),
             "product": self._product,
             "status": status,
             "milliseconds": seconds * 1_000,
@@ -123,7 +129,8 @@ class RequestLog:
 
 def build_request_log(environment: Environment, product: str) -> RequestLog:
     """The product's request log on this machine."""
-    return RequestLog(request_log_file(environment, product), product, environment.telemetry.request_log)
+    file, clock = request_log_file(environment, product), build_clock(environment.clock)
+    return RequestLog(file, product, environment.telemetry.request_log, clock)
 
 
 def request_log_file(environment: Environment, product: str) -> Path:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 
 import pytest
 from answering_support import TODAY, answer, upcoming
@@ -74,8 +74,6 @@ def test_slow_answers_fail_the_check(platform: Platform) -> None:
 def test_requests_that_the_endpoint_failed_are_found_in_its_request_log(platform: Platform) -> None:
     rows = upcoming(platform, ROWS)
     log = build_request_log(platform.environment, PRODUCT)
-    log.request(status=503, seconds=1, caller=None, problem="before the first answer of the day")
-    log.write()
     answer(platform, PRODUCT, rows.head(ROWS // 2), replica="r1")
     for status in (503, 503, 422):
         log.request(status=status, seconds=0.1, caller="key-1", problem='The store is away: "status":503.')
@@ -85,7 +83,19 @@ def test_requests_that_the_endpoint_failed_are_found_in_its_request_log(platform
     told = health_check(SERVICE_HEALTH, found)
     assert found.past == ["failed"]
     assert sum(found.failed.values()) == 2
+    [before] = watch_health(declared(platform), platform, [TODAY - timedelta(days=1)])
+    assert not before.failed, "what failed belongs to the day of the platform's clock"
     assert "6.2% failed, 1.0% may, most of all 503: The store is away" in str(told.description)
+
+
+def test_a_day_on_which_every_request_failed_is_not_a_quiet_one(platform: Platform) -> None:
+    log = build_request_log(platform.environment, PRODUCT)
+    log.request(status=503, seconds=1, caller=None, problem="No replica is there.")
+    log.write()
+    [found] = watch_health(declared(platform), platform, [TODAY])
+    told = health_check(SERVICE_HEALTH, found)
+    assert found.past == ["failed"]
+    assert "100.0% failed" in str(told.description)
 
 
 def test_who_is_always_asked_and_falls_silent_fails_the_check_if_that_is_declared(platform: Platform) -> None:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from configs.clock import build_clock
+from configs.environments import ReplayClock
 from configs.load import load_environment
 from configs.telemetry import RequestLogLimits
 from serving import logs
@@ -20,8 +23,11 @@ from serving.logs import RequestLog, build_request_log
 HOSTILE = 'x"}\n{"status": 200, "caller": "admin"}\r\u2028\u2029\x85\x0b\x0c\x1b[2J\x00\ud800'
 
 
+CLOCK = build_clock(ReplayClock(kind="replay", at=datetime(2013, 10, 1, 12, tzinfo=UTC)))
+
+
 def open_log(folder: Path, **limits: Any) -> RequestLog:
-    return RequestLog(folder / "logs" / "requests.jsonl", "flights", RequestLogLimits(**limits))
+    return RequestLog(folder / "logs" / "requests.jsonl", "flights", RequestLogLimits(**limits), CLOCK)
 
 
 def lines_of(folder: Path, name: str = "requests.jsonl") -> list[dict[str, Any]]:
@@ -45,7 +51,8 @@ def test_a_line_says_who_asked_what_was_answered_and_how_long_it_took(tmp_path: 
     }  # fmt: skip
     assert second.pop("time") > "2020"
     assert second == {
-        "product": "flights", "status": 429, "milliseconds": 0.1, "problem": "Too Many Requests", "trace_id": "ab",
+        "at": "2013-10-01T12:00:00+00:00", "product": "flights", "status": 429, "milliseconds": 0.1,
+        "problem": "Too Many Requests", "trace_id": "ab",
     }  # fmt: skip
 
 
@@ -143,9 +150,12 @@ def test_the_file_changes_at_its_limit_and_one_former_is_kept(tmp_path: Path) ->
 REPLICA = """
 import sys
 from pathlib import Path
+from configs.clock import build_clock
+from configs.environments import SystemClock
 from configs.telemetry import RequestLogLimits
 from serving.logs import RequestLog
-log = RequestLog(Path(sys.argv[1]), "flights", RequestLogLimits(megabytes=0.05))
+clock = build_clock(SystemClock(kind="system"))
+log = RequestLog(Path(sys.argv[1]), "flights", RequestLogLimits(megabytes=0.05), clock)
 for number in range(200):
     log.request(status=200, seconds=0.1, caller=sys.argv[2], rows=number)
     log.write()
