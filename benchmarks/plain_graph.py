@@ -37,7 +37,7 @@ def main() -> None:
         materialize_group(store, group, now)
     for product in project.products.values():
         write_training_set(product, platform, build_training_set(product, platform))
-        run_id = train_candidate(product, platform).run_id
+        run_id = train_candidate(product, platform, "a benchmark").run_id
         judge(product, platform, run_id)
         register_candidate(product, platform, run_id)
         score_days(product, platform, [now.date()])

@@ -7,7 +7,7 @@ import dagster as dg
 from configs.catalogue import CatalogueWarning
 from mlway_assets.compute.drift_judgement import DayDrift, Finding
 from mlway_assets.compute.gate import GateRule, Subject
-from mlway_assets.compute.monitoring_plots import Bar, drift_plot
+from mlway_assets.compute.monitoring_plots import Bar, limits_plot
 from mlway_assets.compute.quarantine import Curated
 from mlway_assets.contracts import Violations
 from mlway_assets.leakage import LeakReport
@@ -160,9 +160,25 @@ def drift_check(name: str, found: DayDrift) -> dg.AssetCheckResult:
         metadata={
             "drifted": dg.MetadataValue.json([each.drift.name for each in found.drifted]),
             "columns": dg.MetadataValue.md(table),
-            "picture": picture(drift_plot([Bar(each.drift.name, each.drift.psi, each.psi_limit) for each in shown])),
+            "picture": picture(limits_plot(_drift_bars(shown))),
         },
     )
+
+
+def _drift_bars(shown: Sequence[Finding]) -> dict[str, list[Bar]]:
+    """By measure; what is missing is marked with how much of it was before, what was never seen with nothing."""
+    return {
+        "Population stability index": [
+            Bar(each.drift.name, each.drift.psi, each.psi_limit, "psi" in each.past) for each in shown
+        ],
+        "Share that is missing (mark: that was)": [
+            Bar(each.drift.name, each.drift.missing_share, each.drift.expected_missing_share, "missing" in each.past)
+            for each in shown
+        ],
+        "Share that was never seen": [
+            Bar(each.drift.name, each.drift.unseen_share, 0.0, "unseen" in each.past) for each in shown
+        ],
+    }
 
 
 def drift_told(found: DayDrift) -> str:

@@ -23,7 +23,7 @@ from mlway_assets.compute.card_facts import (
 from mlway_assets.compute.card_page import card_page
 from mlway_assets.compute.gate import GateRule
 from mlway_assets.explanation import read_summary
-from mlway_assets.registry import ModelVersion, Registry
+from mlway_assets.registry import TRAINING_REASON_TAG, ModelVersion, Registry
 from mlway_assets.resources import Platform
 from mlway_assets.run_files import add_files, read_file, read_folder
 from mlway_assets.software import SOFTWARE_FILE, bill_of_materials
@@ -100,6 +100,7 @@ def _gathered(product: ModelProduct, platform: Platform, version: ModelVersion, 
         run_id=version.run_id,
         registered_at=datetime.fromtimestamp(created / 1000, UTC),
         use=product.card,
+        reason=run.tags.get(TRAINING_REASON_TAG),
         algorithm=run.params["algorithm"],
         parameters=dict(sorted(run.params.items())),
         data=_data(cut, recorded, run.tags["mlway.git_commit"]).model_copy(update={"parts": part_facts(cut, rows)}),

@@ -22,7 +22,7 @@ from mlway_assets.compute.search_plots import HISTORY, history_plot
 from mlway_assets.compute.training import Candidate, train
 from mlway_assets.explanation import Explanation, explain_candidate
 from mlway_assets.model_card import publish_card, record_card
-from mlway_assets.registry import TRAINING_SET_TAG, ModelVersion, git_commit
+from mlway_assets.registry import TRAINING_REASON_TAG, TRAINING_SET_TAG, ModelVersion, git_commit
 from mlway_assets.resources import Platform
 from mlway_assets.training_sets import LAYER, newest_training_set, recorded_split
 from mlway_assets.trial_runs import log_algorithms, log_trials, study_tags
@@ -53,8 +53,10 @@ class LoggedCandidate:
     study: Study | None = None
 
 
-def train_candidate(product: ModelProduct, platform: Platform) -> LoggedCandidate:
+def train_candidate(product: ModelProduct, platform: Platform, reason: str) -> LoggedCandidate:
     """Train on the newest training set, log the candidate with its hash and the versions of all data read, explain it.
+
+    `reason` is why it is trained, for whoever looks at the version later.
 
     Where the product declares a search, its best parameters are trained with, and its trials are nested runs. Raises
     TrainingSetError, SearchError.
@@ -76,6 +78,7 @@ def train_candidate(product: ModelProduct, platform: Platform) -> LoggedCandidat
         "mlway.feature_service": service_name(product),
         "mlway.feature_definitions": record.feature_definitions,
         "mlway.git_commit": git_commit(),
+        TRAINING_REASON_TAG: reason,
     }
     parameters = {
         **product.training.algorithms.parameters(candidate.algorithm),

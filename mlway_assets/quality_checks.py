@@ -3,7 +3,7 @@
 import dagster as dg
 
 from mlway_assets.compute.estimates import Estimate
-from mlway_assets.compute.monitoring_plots import quality_plot
+from mlway_assets.compute.monitoring_plots import Bar, limits_plot, quality_plot
 from mlway_assets.compute.slice_quality import SliceQuality, suspects
 from mlway_assets.metadata import picture
 from mlway_assets.quality_reports import QualityReport
@@ -34,6 +34,7 @@ def quality_check(name: str, found: QualityReport) -> dg.AssetCheckResult:
             "slices": dg.MetadataValue.md(_slices(found)),
             "unlabelled": dg.MetadataValue.int(found.unlabelled),
             **pictures,
+            **({"picture_of_slices": picture(limits_plot(_slice_bars(found)))} if found.slices else {}),
         },
     )
 
@@ -68,6 +69,13 @@ def _slices(found: QualityReport) -> str:
     ]
     head = f"| slice | rows | {found.metric} | was | worse by | p | past its limit |"
     return "\n".join([head, "|---" * 7 + "|", *rows])
+
+
+def _slice_bars(found: QualityReport) -> dict[str, list[Bar]]:
+    bars = [
+        Bar(each.name, each.watched.value, each.expected.value, each.is_past) for each in found.slices[:_MOST_SLICES]
+    ]
+    return {f"{found.metric} (mark: what it was)": bars}
 
 
 def _suspected(found: QualityReport) -> str:

@@ -31,6 +31,8 @@ CHALLENGER = "challenger"
 DIGEST_TAG = "mlway.digest"
 SCORING_FOLDER = "scoring"
 TRAINING_SET_TAG = "mlway.training_set_version"
+TRAINING_REASON_TAG = "mlway.reason"
+"""Of a run: why it was trained."""
 
 
 class MissingChampionError(MlwayError):

@@ -15,7 +15,7 @@ from mlway_assets.jobs import TRAIN
 from mlway_assets.local.instance import close_abandoned_runs
 from mlway_assets.partitions import every_day, range_tags, stretches
 from mlway_assets.resources import Platform
-from mlway_assets.retraining import Decision, decide, training_assets, waiting
+from mlway_assets.retraining import Decision, decide, join_training, training_assets, waiting
 from mlway_assets.rollout import desired_versions, open_serve_api, roll_out_versions
 from mlway_assets.sources.build import build_reader
 from mlway_assets.sources.reading import Changes
@@ -108,7 +108,8 @@ def _retrain(product: ModelProduct, platform: Platform) -> dg.SensorDefinition:
                 asset_selection=training_assets(product.name),
             )
             return dg.SensorResult(run_requests=[asked])
-        if decision.requests:  # the training that is on its way is theirs too
+        if decision.requests:
+            join_training(decision, context.instance)
             inbox.remove(decision.requests)
         return dg.SensorResult(skip_reason=decision.held_back or "Nobody and nothing asks for a training.")
 

@@ -1,11 +1,12 @@
 """What the checks of serving say: figures, a picture, and the feature, group or part that is suspected."""
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from mlway_assets.compute.monitoring_plots import Bar, drift_plot
+from mlway_assets.compute.monitoring_plots import Bar, limits_plot
 from mlway_assets.compute.vector_differences import FeatureDifference
 from mlway_assets.feature_freshness import DayFreshness, GroupFreshness
 from mlway_assets.metadata import picture
@@ -27,8 +28,16 @@ def serving_skew_check(name: str, found: DaySkew) -> dg.AssetCheckResult:
         for each in shown
     ]
     head = "| feature | values | differ | behind | logged | in the lake | for example |"
-    bars = [Bar(each.feature, each.differing_share, limits.maximum_differing_share) for each in shown]
-    pictured = None if found.is_within_limits else drift_plot(bars, "Share of values that differ")
+    differing, behind = limits.maximum_differing_share, limits.maximum_behind_share
+    measures = {
+        "Share of values that differ": [
+            Bar(each.feature, each.differing_share, differing, each.differing_share > differing) for each in shown
+        ],
+        "Share of values that are behind": [
+            Bar(each.feature, each.behind_share, behind, each.behind_share > behind) for each in shown
+        ],
+    }
+    pictured = None if found.is_within_limits else limits_plot(measures)
     return _warning(
         name, _skew_told(found), [each.feature for each in found.past], {"features": [head, *rows]}, pictured
     )
@@ -90,8 +99,18 @@ def freshness_check(name: str, found: DayFreshness) -> dg.AssetCheckResult:
         for each in found.groups
     ]
     head = "| group | missing | expired | median age | 95% are younger than | time to live | past |"
-    bars = [Bar(each.group, each.expired_share, found.limits.maximum_expired_share) for each in found.groups]
-    pictured = None if found.is_within_limits else drift_plot(bars, "Share of expired values")
+    expired, ages = found.limits.maximum_expired_share, found.limits.maximum_ages
+    measures = {
+        "Share of expired values": [
+            Bar(each.group, each.expired_share, expired, "expired" in each.past) for each in found.groups
+        ],
+        "Hours that 95% are younger than": [
+            Bar(each.group, (each.p95_seconds or 0) / 3600, ages[each.group] / timedelta(hours=1), "age" in each.past)
+            for each in found.groups
+            if each.group in ages
+        ],
+    }
+    pictured = None if found.is_within_limits else limits_plot(measures)
     return _warning(
         name, _freshness_told(found), [each.group for each in found.past], {"groups": [head, *rows]}, pictured
     )
@@ -128,8 +147,17 @@ def health_check(name: str, found: DayHealth) -> dg.AssetCheckResult:
         "failed": ["| why | requests |", *failed],
         "hours": ["| hour | model | requests | rows | degraded | median ms | 99% ms |", *hours],
     }
-    bars = [Bar(kind, share, limit) for kind, (share, limit, _) in found.shares.items()]
-    pictured = None if found.is_within_limits else drift_plot(bars, "Share of requests")
+    limits, slowest = found.limits, found.p99_milliseconds or 0.0
+    measures = {
+        "Share of requests": [
+            Bar(kind, share, limit, kind in found.past) for kind, (share, limit, _) in found.shares.items()
+        ],
+        "Milliseconds within which 99% were answered": [
+            Bar("slow", slowest, limits.maximum_milliseconds, "slow" in found.past)
+        ],
+        "Requests": [Bar("silent", float(found.requests), float(limits.minimum_requests), "silent" in found.past)],
+    }
+    pictured = None if found.is_within_limits else limits_plot(measures)
     return _warning(name, _health_told(found), found.past, tables, pictured)
 
 

@@ -34,7 +34,7 @@ from mlway_assets.model_card import PAGE_FILE
 from mlway_assets.models import LoggedCandidate, judge, register_candidate, train_candidate
 from mlway_assets.registry import ModelVersion
 from mlway_assets.resources import Platform
-from mlway_assets.retraining import AS_OF, LABELLED_ROWS, labelled_rows
+from mlway_assets.retraining import AS_OF, LABELLED_ROWS, REASON_TAG, labelled_rows
 from mlway_assets.training_sets import TrainingSetRecord, build_training_set, write_training_set
 
 RUN_ID = "mlflow_run_id"
@@ -103,8 +103,9 @@ def _candidate(product: ModelProduct) -> dg.AssetsDefinition:
         kinds={"lightgbm", "mlflow"},
         pool=f"train_{product.name}",
     )
-    def candidate(platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:
-        return _candidate_result(train_candidate(product, platform))
+    def candidate(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:
+        reason = context.run.tags.get(REASON_TAG, "by hand, in Dagster")
+        return _candidate_result(train_candidate(product, platform, reason), reason)
 
     return candidate
 
@@ -155,12 +156,13 @@ def _registered_version(product: ModelProduct) -> dg.AssetsDefinition:
     return registered_version
 
 
-def _candidate_result(logged: LoggedCandidate) -> dg.MaterializeResult:
+def _candidate_result(logged: LoggedCandidate, reason: str) -> dg.MaterializeResult:
     figures = candidate_plots(logged.candidate) | {PLOT: logged.explanation.figure}
     metrics = logged.candidate.metrics | logged.explanation.summary.metrics
     return dg.MaterializeResult(
         metadata={
             RUN_ID: dg.MetadataValue.text(logged.run_id),
+            "reason": dg.MetadataValue.text(reason),
             "rounds": dg.MetadataValue.int(logged.candidate.rounds),
             "algorithm": dg.MetadataValue.text(logged.candidate.algorithm),
             "algorithms": dg.MetadataValue.md(algorithms_table(logged.candidate)),

@@ -48,6 +48,7 @@ from mlway_assets.served_quality import watch_served_quality
 from mlway_assets.service_health import watch_health
 from mlway_assets.serving_checks import freshness_check, health_check, serving_skew_check
 from mlway_assets.serving_skew import watch_serving_skew
+from mlway_assets.suspicions import drifted_features, report_command
 
 
 class Report(Protocol):
@@ -88,6 +89,8 @@ class _Watched(Generic[Found]):
     window_days: int = 1
     marks: Mapping[str, Callable[[str, Found], dg.AssetCheckResult]] = field(default_factory=dict)
     """Further checks: what else somebody should see, though no limit is passed."""
+    suspected: Callable[[ModelProduct, Platform, date], str] | None = None
+    """What is said of a breach beside."""
 
 
 def build_monitoring(project: Project, days: dg.PartitionsDefinition[str]) -> dg.Definitions:
@@ -114,6 +117,7 @@ def _by_the_lake(product: ModelProduct, project: Project) -> list[_Watched[Any]]
             [*models, *_features(product, project)],
             [curated_key(product.population.table)],
             limits.input_drift.window_days,
+            suspected=report_command,
         ),
         _Watched(
             PREDICTION_DRIFT,
@@ -124,6 +128,7 @@ def _by_the_lake(product: ModelProduct, project: Project) -> list[_Watched[Any]]
             models,
             [predictions_key(product.name)],
             limits.prediction_drift.window_days,
+            suspected=drifted_features,
         ),
         _Watched(
             QUALITY,
@@ -135,6 +140,7 @@ def _by_the_lake(product: ModelProduct, project: Project) -> list[_Watched[Any]]
             [predictions_key(product.name), curated_key(product.population.table)],
             limits.quality.window_days,
             {LABELS: labels_check},
+            drifted_features,
         ),
     ]
 
@@ -153,6 +159,7 @@ def _by_the_decision_log(product: ModelProduct, project: Project) -> list[_Watch
             [curated_key(product.population.table)],
             product.monitoring.quality.window_days,
             {LABELS: labels_check},
+            drifted_features,
         ),
         _Watched(
             SERVING_SKEW,
@@ -213,12 +220,13 @@ def _asset(product: ModelProduct, days: dg.PartitionsDefinition[str], watched: _
             return _unwatched(list(described), gone)
         newest = max(found, key=lambda report: report.day)
         past = [report.day.isoformat() for report in found if not report.is_within_limits]
+        checked = watched.check(watched.name, newest)
+        if watched.suspected is not None and not checked.passed:
+            said = f"{checked.description} {watched.suspected(product, platform, newest.day)}"
+            checked = checked._replace(description=said)
         return dg.MaterializeResult(
             metadata={DAYS_PAST: dg.MetadataValue.json(past), "rows": dg.MetadataValue.int(newest.rows)},
-            check_results=[
-                watched.check(watched.name, newest),
-                *(check(name, newest) for name, check in watched.marks.items()),
-            ],
+            check_results=[checked, *(check(name, newest) for name, check in watched.marks.items())],
         )
 
     return monitored

@@ -94,6 +94,7 @@ class ModelCard(Frozen):
     run_id: str
     registered_at: datetime
     use: Card
+    reason: str | None = Field(default=None, description="Why it was trained; older cards do not say it.")
     algorithm: str
     parameters: dict[str, str]
     data: DataFacts

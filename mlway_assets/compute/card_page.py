@@ -181,6 +181,7 @@ def _data(card: ModelCard) -> str:
         "label": data.label,
         "features as of": f"{data.horizon} before the event",
         "feature definitions": data.feature_definitions,
+        "trained because": card.reason or "not recorded",
         "code": data.git_commit,
         "model files": card.digest,
         "MLflow run": card.run_id,

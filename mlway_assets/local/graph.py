@@ -28,6 +28,7 @@ from mlway_assets.jobs import DAILY, INGEST, MONITOR, PREDICT, REPORT, TRAIN
 from mlway_assets.local.instance import process_tag
 from mlway_assets.partitions import every_day, range_tags, stretches
 from mlway_assets.resources import Platform
+from mlway_assets.retraining import REASON_TAG
 
 if TYPE_CHECKING:
     from dagster import DagsterEvent, EventLogEntry
@@ -92,18 +93,21 @@ def plan(
     first: date | None = None,
     last: date | None = None,
     products: Sequence[str] = (),
+    *,
+    reason: str = "mlway materialize train",
 ) -> list[JobRun]:
     """What to run for `jobs`, for all products or those named.
 
     By default `ingest` runs over every day, `predict` over the clock's, `monitor`, `daily` and `report` over the one
-    before it.
+    before it. `reason` is recorded of a training.
+
     Raises RunError for a day that is not kept, and for an unknown product.
     """
     require_products(platform, products)
     runs = []
     for job in jobs:
         if job == TRAIN:
-            runs.append(JobRun(job, products=tuple(products)))
+            runs.append(JobRun(job, products=tuple(products), tags={REASON_TAG: reason}))
             continue
         today = platform.clock.now().date()
         # Of the day before all is known; of today nothing but the forecast.

@@ -181,7 +181,9 @@ def _build_missing(platform: Platform, products: Sequence[str], say: Say, on_ste
     jobs = missing_jobs(platform, instance, products)
     for_whom = f" for {', '.join(products)}" if products else ""
     say(f"To build{for_whom}: {', '.join(jobs)}." if jobs else f"The graph is complete{for_whom}.")
-    return run_jobs(platform, instance, plan(platform, jobs, products=products), on_step)
+    return run_jobs(
+        platform, instance, plan(platform, jobs, products=products, reason="mlway up: there was no model"), on_step
+    )
 
 
 def _deploy_and_start_rest(platform: Platform, manager: ProcessManager, given_up: Event) -> None:

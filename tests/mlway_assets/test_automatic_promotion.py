@@ -10,6 +10,7 @@ from tests_support import open_small_platform
 
 from feature_repo.store import register_features
 from mlway_assets.local.graph import RunError, plan, run_jobs
+from mlway_assets.model_card import read_card
 from mlway_assets.models import judge
 from mlway_assets.resources import Platform
 
@@ -43,6 +44,9 @@ def aliases(platform: Platform) -> dict[str, int]:
 def test_who_has_shown_what_the_gate_asks_for_becomes_champion(copied: Copied) -> None:
     platform = trained(copied, asking(margin=-0.5))
     assert aliases(platform) == {"champion": 2, "challenger": 2}
+    card = read_card(platform.registry, platform.registry.require_champion(PRODUCT))
+    assert card.reason == "mlway materialize train"
+    assert card.approvals[-1].note == "The environment says: promotion.later_versions is automatic."
 
 
 def test_who_has_not_is_not_even_registered(copied: Copied) -> None:

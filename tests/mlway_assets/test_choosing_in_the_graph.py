@@ -71,7 +71,7 @@ def test_a_declared_search_is_recorded_with_its_candidate_and_gives_the_same_fil
     assert "data:image/png" in str(metadata[HISTORY].value)
     assert f"plots/{HISTORY}.png" in {item.path for item in client.list_artifacts(parent, "plots")}
 
-    again = train_candidate(platform.project.products[PRODUCT], platform)
+    again = train_candidate(platform.project.products[PRODUCT], platform, "a test")
     assert client.get_run(again.run_id).data.tags[DIGEST_TAG] == run.data.tags[DIGEST_TAG]
 
 

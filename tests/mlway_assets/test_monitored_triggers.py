@@ -9,15 +9,26 @@ import yaml
 from tests_support import open_small_platform
 
 from configs.clock import ReplayedTime
-from mlway_assets.asset_keys import online_store_key
+from mlway_assets.asset_keys import input_drift_key, online_store_key, prediction_drift_key, quality_key
 from mlway_assets.local.graph import plan, run_jobs
 from mlway_assets.resources import Platform
 from mlway_assets.retraining import AS_OF, decide
+from mlway_assets.suspicions import drifted_features
 
 PRODUCT = "flight_delay"
 WATCHED = ["input_drift", "prediction_drift", "quality"]
 FIRST, LAST = date(2013, 2, 1), date(2013, 2, 8)
 Copied = tuple[Platform, dg.DagsterInstance]
+
+
+def told_of(name: str, instance: dg.DagsterInstance) -> str:
+    """What the newest of these checks said."""
+    keys = {"input_drift": input_drift_key, "prediction_drift": prediction_drift_key, "quality": quality_key}
+    key = dg.AssetCheckKey(keys[name](PRODUCT), name)
+    record = instance.event_log_storage.get_latest_asset_check_execution_by_key([key])[key]
+    event = record.event.dagster_event if record.event else None
+    assert event is not None
+    return str(event.asset_check_evaluation_data.description)
 
 
 @pytest.fixture
@@ -52,6 +63,11 @@ def test_what_is_past_its_limits_opens_a_training_by_the_triggers_that_are_decla
     assert decide(product, platform, instance).reasons == (), "nothing was monitored yet"
     run_jobs(platform, instance, plan(platform, ["monitor"], LAST, LAST, [PRODUCT]), lambda *_: None)
     assert decide(product, platform, instance).reasons == tuple(WATCHED)
+    told = {name: told_of(name, instance) for name in WATCHED}
+    assert f"mlway materialize report --product {PRODUCT} --from {LAST} --to {LAST}" in told["input_drift"]
+    assert "Features that had drifted by 2013-02-08: " in drifted_features(product, platform, LAST)
+    for name in ("prediction_drift", "quality"):
+        assert "drifted" in told[name]
     for trigger in WATCHED:
         alone = product.retraining.model_copy(update={"triggers": (trigger,)})
         assert decide(product.model_copy(update={"retraining": alone}), platform, instance).reasons == (trigger,)

@@ -44,6 +44,12 @@ def start(instance: dg.DagsterInstance, platform: Platform, request: dg.RunReque
     )
 
 
+def require_tags(instance: dg.DagsterInstance, run_id: str) -> dict[str, str]:
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    return dict(run.tags)
+
+
 def test_twenty_requests_start_one_training_which_names_them_all(copied: Copied) -> None:
     platform, instance = copied
     inbox = TrainingRequests(platform.environment.training_requests_folder)
@@ -55,8 +61,12 @@ def test_twenty_requests_start_one_training_which_names_them_all(copied: Copied)
     assert set(run.tags[REQUESTS_TAG].split(",")) == {each.id for each in asked}
     assert "somebody: number 0 " in run.tags[REASON_TAG]
     for number in range(12, 20):
-        inbox.add(PRODUCT, f"number {number}", "somebody", NOW)
+        asked.append(inbox.add(PRODUCT, f"number {number}", "somebody", NOW))
         assert tick(platform, instance) == []
+    tags = require_tags(instance, run.run_id)
+    assert set(tags[REQUESTS_TAG].split(",")) == {each.id for each in asked}, "the training is theirs too"
+    assert "somebody: number 0 " in tags[REASON_TAG]
+    assert tags[REASON_TAG].endswith("somebody: number 19")
     instance.report_run_canceled(run)
     assert tick(platform, instance) == []
     assert inbox.pending(PRODUCT) == []
