@@ -3,6 +3,8 @@
 So one pass gives the metrics of every day, or of every slice, with their standard errors. The metrics are those of
 evaluation.py, as far as they are such means; `bias` is the mean of score minus label. Of the area under the curve, rows
 add their placements (DeLong, DeLong and Clarke-Pearson, Biometrics 1988); of a ranking's metric, queries add theirs.
+`calibration_slope` is that of the line through labels over scores: 1 where probabilities are rates, less where they are
+too extreme, more where they are too timid; its errors are those of the heteroscedastic case (White, Econometrica 1980).
 """
 
 from collections.abc import Mapping, Sequence
@@ -101,7 +103,17 @@ def _of_probabilities(rows: pl.DataFrame, over: Sequence[str]) -> tuple[pl.DataF
         "log_loss": -pl.when(label > 0).then(likely.log()).otherwise((1 - likely).log()),
         "brier": (score - label) ** 2,
         "bias": score - label,
+        "calibration_slope": _slope(score, label, over),
     }
+
+
+def _slope(score: pl.Expr, label: pl.Expr, over: Sequence[str]) -> pl.Expr:
+    """The slope of the least squares line of labels over scores, and each row's influence on it."""
+    apart = score - score.mean().over(over)
+    spread = (apart**2).mean().over(over)
+    slope = (apart * label).mean().over(over) / spread
+    left = label - label.mean().over(over) - slope * apart
+    return pl.when(spread > 0).then(slope + apart * left / spread)
 
 
 def _with_placements(rows: pl.DataFrame, over: Sequence[str]) -> pl.DataFrame:

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from tests_support import open_small_platform
 
+from configs.gates import Cost
 from feature_repo.store import register_features
 from mlway_assets.local.graph import RunError, plan, run_jobs
 from mlway_assets.model_card import read_card
@@ -67,3 +68,20 @@ def test_who_could_not_be_held_beside_the_champion_waits_for_a_person(copied: Co
     assert aliases(platform) == {"champion": 1, "challenger": 2}
     run_id = platform.registry.client.get_model_version(PRODUCT, "2").run_id
     assert "champion" not in {rule.subject for rule in judge(platform.project.products[PRODUCT], platform, run_id)}
+
+
+@pytest.mark.parametrize(
+    ("cost", "name"),
+    [
+        ({"maximum_megabytes": 0.001}, "Megabytes of the model"),
+        ({"maximum_microseconds": 0.001}, "Microseconds of one row's score"),
+    ],
+)
+def test_a_model_that_is_too_large_or_too_slow_for_the_endpoint_does_not_pass(
+    built_platform: Platform, cost: dict[str, float], name: str
+) -> None:
+    product, run_id = built_platform.project.products[PRODUCT], built_platform.registry.require_champion(PRODUCT).run_id
+    gate = product.gate.model_copy(update={"cost": Cost.model_validate(cost)})
+    rules = judge(product.model_copy(update={"gate": gate}), built_platform, run_id)
+    assert [rule.name for rule in rules if not rule.is_met] == [name]
+    assert all(rule.is_met for rule in judge(product, built_platform, run_id))

@@ -97,3 +97,37 @@ def test_of_a_day_with_labels_of_one_class_there_is_no_area() -> None:
 @pytest.mark.parametrize("estimates", [estimates_by_day, estimates_by_value])
 def test_without_rows_there_is_nothing(estimates: Callable[..., object]) -> None:
     assert estimates(PRODUCTS["flight_delay"], rows_of("binary").head(0)) == {}
+
+
+def test_the_slope_of_calibration_is_that_of_least_squares_and_tells_scores_that_are_too_extreme() -> None:
+    dice, count = np.random.default_rng(5), 4_000
+    rate = dice.uniform(0.1, 0.9, count)
+    label = dice.random(count) < rate
+    days = pl.Series([FIRST + timedelta(days=row % 8) for row in range(count)], dtype=pl.Date)
+    found = {}
+    for name, score in {"rates": rate, "extreme": np.clip(2 * rate - 0.5, 0.01, 0.99)}.items():
+        rows = pl.DataFrame({"event_day": days, "label": label, "score": score})
+        slope, _ = np.polyfit(score, label.astype(float), 1)
+        for value, estimate in (
+            (slope, estimates_by_value(PRODUCTS["flight_delay"], rows)[""]["calibration_slope"]),
+            (
+                np.polyfit(score[::8], label[::8].astype(float), 1)[0],
+                estimates_by_day(PRODUCTS["flight_delay"], rows)[FIRST]["calibration_slope"],
+            ),
+        ):
+            assert estimate.value == pytest.approx(value, abs=1e-12)
+        # White's estimator of the slope's variance, by its formula.
+        apart = score[::8] - score[::8].mean()
+        left = label[::8] - np.polyval(np.polyfit(score[::8], label[::8].astype(float), 1), score[::8])
+        error = np.sqrt(np.sum(apart**2 * left**2)) / np.sum(apart**2)
+        assert estimate.error == pytest.approx(error, rel=2e-3)
+        found[name] = estimates_by_value(PRODUCTS["flight_delay"], rows)[""]["calibration_slope"].interval
+    assert found["rates"] is not None
+    assert found["rates"][0] < 1 < found["rates"][1]
+    assert found["extreme"] is not None
+    assert found["extreme"][1] < 1
+
+
+def test_scores_that_are_all_the_same_have_no_slope() -> None:
+    rows = rows_of("binary").with_columns(score=pl.lit(0.25))
+    assert "calibration_slope" not in estimates_by_value(PRODUCTS["flight_delay"], rows)[""]
