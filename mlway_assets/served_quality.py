@@ -13,16 +13,17 @@ from configs.monitoring import whole_days
 from configs.products import ModelProduct
 from mlway_assets.compute.drift_judgement import with_those_before
 from mlway_assets.compute.measurement import LOWER, SCORE, UPPER
-from mlway_assets.compute.population import LABEL_KNOWN_AT, QUERY, known_outcomes
+from mlway_assets.compute.population import LABEL, LABEL_KNOWN_AT, QUERY, known_outcomes
 from mlway_assets.decision_table import REQUEST, table_columns
 from mlway_assets.drift_monitoring import LAYER
 from mlway_assets.learned_rows import Learned, learned_by_champion
-from mlway_assets.logged_decisions import hides_request, logged_rows, sample_decisions
+from mlway_assets.logged_decisions import ROW_KEY, hides_request, logged_rows, sample_decisions
 from mlway_assets.quality_reports import DAY, MeasuredDays, QualityReport, ScoredBy, promise_of_champion, slice_table
 from mlway_assets.resources import Platform
 
 _IS_HIDDEN = "is_hidden"
 _MODEL = ["model_version", "model_digest"]
+_LABELLED = [DAY, *ROW_KEY, "at", *_MODEL, SCORE, LABEL, LABEL_KNOWN_AT]
 
 
 def served_quality_table(product: str) -> str:
@@ -35,13 +36,18 @@ def served_slices_table(product: str) -> str:
     return f"{product}_served_quality_by_slice"
 
 
+def served_labels_table(product: str) -> str:
+    """Name of the table of the labels that are known of answers, a row for each row of a decision."""
+    return f"{product}_served_labels"
+
+
 def watch_served_quality(product: ModelProduct, platform: Platform, days: Sequence[date]) -> list[QualityReport]:
     """The quality of the champion's answers on each of these days, judged over the days up to it.
 
     It replaces what was known of them, and of the days before them, whose labels have come since; kept are the answers
-    of every model, and of the baseline. A row that was asked about twice counts twice, one that was asked about when
-    its label was known, or long before its event, not at all. Raises MissingTableError, RelevanceError, and what
-    learned_by_champion does.
+    of every model, and of the baseline, and by decision the labels that are known. A row that was asked about twice
+    counts twice, one that was asked about when its label was known, or long before its event, not at all. Raises
+    MissingTableError, RelevanceError, and what learned_by_champion does.
     """
     learned, limits = learned_by_champion(product, platform), product.monitoring.served_quality_limits
     waited = limits.days_waited + whole_days(product.monitoring.served_quality.longest_lead)
@@ -56,6 +62,8 @@ def watch_served_quality(product: ModelProduct, platform: Platform, days: Sequen
         hidden = dict(own.filter(_IS_HIDDEN).group_by(DAY).len().iter_rows())
         rows = _with_labels(product, platform, learned, shown)
         measured[model] = MeasuredDays(product, limits, model, rows, platform.clock.now(), waited, hidden)
+    labels = pl.concat([each.rows.select(_LABELLED) for each in measured.values()]).drop_nulls(LABEL)
+    platform.lake.replace_days(LAYER, served_labels_table(product.name), labels.sort(DAY, *ROW_KEY), seen)
     promise = promise_of_champion(product, learned, platform)
     reports = [measured[champion].report(day, promise) for day in days]
     table = pl.concat([each.table(seen) for each in measured.values()])
@@ -76,7 +84,7 @@ def _answers(product: ModelProduct, platform: Platform, days: Sequence[date]) ->
     counts = pl.col(population.event_time) - pl.col("at") <= product.monitoring.served_quality.longest_lead
     asked = sample_decisions(logged, product.monitoring.served_quality.sample_rows).select(
         DAY,
-        "decision_id",
+        *ROW_KEY,
         "at",
         *_MODEL,
         *(

@@ -22,7 +22,9 @@ from protocol_clients import scores_by_protocol
 from configs.environments import Ports
 from configs.load import load_environment, load_project
 from configs.products import Endpoint
-from mlway_assets.local.process_manager import wait_until
+from mlway_assets.local.paths import local_paths
+from mlway_assets.local.process_manager import ProcessManager, wait_until
+from mlway_assets.local.services import DAEMON
 from mlway_assets.registry import Registry
 from mlway_assets.resources import Platform
 from serving.open_inference import ProductTensors
@@ -297,6 +299,27 @@ def test_twenty_calls_for_a_training_start_one(live: Live) -> None:
     tags = {tag["key"]: tag["value"] for tag in run["tags"]}
     assert "call 0" in tags["mlway/reason"]
     assert set(tags["mlway/requests"].split(",")) <= {call.json()["request"] for call in calls}
+
+
+def test_a_daemon_that_is_killed_forgets_no_request_and_answers_none_twice(live: Live) -> None:
+    manager = ProcessManager(local_paths(live.platform().environment))
+    daemon = manager.states()[DAEMON].process
+    assert daemon is not None
+    asked = [live.ask("/train", "arrival_delay", json={"reason": "before"}).json()["request"]]
+    assert wait_until(lambda: asked[0] in answered_by_run(live), 120)
+    os.kill(daemon, signal.SIGKILL)
+    asked.append(live.ask("/train", "arrival_delay", json={"reason": "meanwhile"}).json()["request"])
+    assert wait_until(lambda: set(asked) <= set(answered_by_run(live)), 180)
+    assert wait_until(lambda: {run["status"] for run in trainings(live)} <= {"SUCCESS", "FAILURE"}, 300)
+    assert [answered_by_run(live).count(request) for request in asked] == [1, 1]
+    assert not list((live.state / "training_requests" / "arrival_delay").glob("*.json"))
+    assert manager.states()[DAEMON].process not in (None, daemon)
+
+
+def answered_by_run(live: Live) -> list[str]:
+    """The requests that runs were opened for, or have joined, as often as they are named."""
+    tags = [tag for run in trainings(live) for tag in run["tags"] if tag["key"] == "mlway/requests"]
+    return [name for tag in tags for name in tag["value"].split(",")]
 
 
 def trainings(live: Live) -> list[dict[str, Any]]:

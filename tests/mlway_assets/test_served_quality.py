@@ -22,7 +22,12 @@ from mlway_assets.logged_decisions import sample_decisions
 from mlway_assets.quality_checks import quality_check
 from mlway_assets.quality_reports import LABELLED_SHARE
 from mlway_assets.resources import Platform
-from mlway_assets.served_quality import served_quality_table, served_slices_table, watch_served_quality
+from mlway_assets.served_quality import (
+    served_labels_table,
+    served_quality_table,
+    served_slices_table,
+    watch_served_quality,
+)
 from serving.decision_log import Decision
 
 PRODUCT, ROWS = "flight_delay", 150
@@ -82,6 +87,15 @@ def test_every_answer_counts_with_the_label_of_the_row_that_it_was_about(platfor
         assert value(table, day, "log_loss") == pytest.approx(log_loss(late, scores), rel=1e-12)
         assert value(table, day, "roc_auc") == pytest.approx(roc_auc_score(late, scores), rel=1e-12)
         assert value(table, day, LABELLED_SHARE) == len(known) / len(pairs)
+    outcomes = platform.lake.scan(LAYER, served_labels_table(PRODUCT)).collect()
+    by_decision = decisions.join(outcomes, on=["decision_id", "row"], validate="1:1", suffix="_kept")
+    minutes = [
+        labels[tuple(row[f"request_{name}"] for name in request)]["arrival_delay_minutes"]
+        for row in by_decision.iter_rows(named=True)
+    ]
+    assert by_decision["label"].to_list() == [late >= 15 for late in minutes]
+    assert by_decision["score"].equals(by_decision["score_kept"], check_names=False)
+    assert len(by_decision) == found.labelled
     assert (found.rows, found.unlabelled) == (3 * ROWS + 1, found.rows - found.labelled)
     told = quality_check(SERVED_QUALITY, found)
     assert told.passed
