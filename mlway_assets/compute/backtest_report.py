@@ -54,6 +54,7 @@ def _draw_trainings(axes: "Axes", replays: Sequence[Replay]) -> None:
                 np.array(days, "datetime64[D]"), [-number] * len(days), marker=marker, color=f"C{number}", s=30
             )
     axes.set_yticks([-number for number in range(len(replays))], [replay.policy for replay in replays])
+    axes.set_ylim(0.5 - len(replays), 0.5)
     axes.set_title("Trainings: triangles were promoted, crosses refused", fontsize="small", loc="left")
 
 
@@ -64,6 +65,7 @@ def _draw_gains(axes: "Axes", metric: str, outcomes: Sequence[Outcome]) -> None:
         axes.plot([better.mean], [-number], "o", color=f"C{number}")
     axes.axvline(0, color="black", linewidth=1)
     axes.set_yticks([-number for number in range(len(outcomes))], [outcome.policy for outcome in outcomes])
+    axes.set_ylim(0.5 - len(outcomes), 0.5)
     interval = f"{outcomes[0].better.interval_confidence:.0%} interval"
     axes.set_xlabel(f"{metric} better than never trained again (lines: {interval}; right is better)")
 
