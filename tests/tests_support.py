@@ -2,7 +2,9 @@
 
 import shutil
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -44,6 +46,15 @@ def write_small_configs(folder: Path, state: Path) -> Path:
 def open_small_platform(folder: Path) -> Platform:
     """The platform of a folder made by `write_small_configs`."""
     return Platform(load_project(folder), load_environment("local", folder))
+
+
+def redeclared(platform: Platform, product: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Platform:
+    """The platform after a change of a product's file, in the configuration beside its state."""
+    folder = platform.environment.state.parent / "configs"
+    file = folder / "products" / f"{product}.yaml"
+    content = change(yaml.safe_load(file.read_text(encoding="utf-8")))
+    file.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return open_small_platform(folder)
 
 
 def copy_of_state(platform: Platform, folder: Path) -> Platform:

@@ -5,8 +5,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
-import yaml
-from tests_support import open_small_platform
+from tests_support import redeclared
 
 from configs.gates import Cost
 from feature_repo.store import register_features
@@ -22,11 +21,7 @@ Content = dict[str, Any]
 
 def trained(copied: Copied, change: Callable[[Content], Content]) -> Platform:
     """The platform after a training of the changed product."""
-    platform, instance = copied
-    file = platform.environment.state.parent / "configs" / "products" / f"{PRODUCT}.yaml"
-    content = change(yaml.safe_load(file.read_text(encoding="utf-8")))
-    file.write_text(yaml.safe_dump(content), encoding="utf-8")
-    platform = open_small_platform(file.parent.parent)
+    platform, instance = redeclared(copied[0], PRODUCT, change), copied[1]
     register_features(platform.environment, platform.project)
     run_jobs(platform, instance, plan(platform, ["train"], products=[PRODUCT]), lambda *_: None)
     return platform

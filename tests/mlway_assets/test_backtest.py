@@ -4,12 +4,13 @@ import json
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import numpy as np
 import polars as pl
 import pytest
-import yaml
+from tests_support import redeclared
 from typer.testing import CliRunner
 
 from configs.monitoring import QualitySlices
@@ -134,13 +135,13 @@ def test_who_watches_and_tells_nothing_is_not_like_who_does_not_watch(built_plat
 @pytest.fixture
 def moving(copied: tuple[Platform, dg.DagsterInstance]) -> Path:
     """The folder of configuration in which the product's parts move."""
-    configs = copied[0].environment.state.parent / "configs"
-    file = configs / "products" / f"{PRODUCT}.yaml"
-    content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    content["training"]["split"]["moving"] = {"validate_days": 3, "test_days": 5}
-    content["retraining"] = {"triggers": ["schedule"], "every_days": 3, "cooldown": "1d"}
-    file.write_text(yaml.safe_dump(content), encoding="utf-8")
-    return configs
+
+    def moving(product: dict[str, Any]) -> dict[str, Any]:
+        product["training"]["split"]["moving"] = {"validate_days": 3, "test_days": 5}
+        return product | {"retraining": {"triggers": ["schedule"], "every_days": 3, "cooldown": "1d"}}
+
+    platform = redeclared(copied[0], PRODUCT, moving)
+    return platform.environment.state.parent / "configs"
 
 
 def test_the_command_compares_policies_and_ends_by_what_the_declared_one_is_worth(moving: Path, tmp_path: Path) -> None:

@@ -1,12 +1,12 @@
 """What is monitored opens a training once it is past its limits, and only by the triggers that are declared."""
 
 from datetime import date, datetime, time, timedelta
+from typing import Any
 
 import dagster as dg
 import polars as pl
 import pytest
-import yaml
-from tests_support import open_small_platform
+from tests_support import redeclared
 
 from configs.clock import ReplayedTime
 from mlway_assets.asset_keys import input_drift_key, online_store_key, prediction_drift_key, quality_key
@@ -37,13 +37,15 @@ def upside_down(copied: Copied) -> Platform:
 
     No feature may have drifted at all, so that some have.
     """
-    platform, instance = copied
-    file = platform.environment.state.parent / "configs" / "products" / f"{PRODUCT}.yaml"
-    content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    content["monitoring"]["input_drift"] = {"maximum_missing_share_difference": 0, "maximum_drifted_share": 0}
-    content["retraining"] = {"triggers": WATCHED, "cooldown": "12h"}
-    file.write_text(yaml.safe_dump(content), encoding="utf-8")
-    platform = open_small_platform(file.parent.parent)
+
+    def watched(product: dict[str, Any]) -> dict[str, Any]:
+        limits = {"maximum_missing_share_difference": 0, "maximum_drifted_share": 0}
+        return product | {
+            "monitoring": product["monitoring"] | {"input_drift": limits},
+            "retraining": {"triggers": WATCHED, "cooldown": "12h"},
+        }
+
+    platform, instance = redeclared(copied[0], PRODUCT, watched), copied[1]
     run_jobs(platform, instance, plan(platform, ["predict"], FIRST, LAST, [PRODUCT]), lambda *_: None)
     scored = platform.lake.scan("predictions", PRODUCT).filter(pl.col("event_day") <= LAST).collect()
     days = [FIRST + timedelta(days=number) for number in range((LAST - FIRST).days + 1)]

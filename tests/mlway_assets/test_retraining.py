@@ -8,8 +8,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-import yaml
-from tests_support import open_small_platform
+from tests_support import redeclared
 from typer.testing import CliRunner
 
 from configs.clock import ReplayedTime, TimeIsMovedError
@@ -80,12 +79,8 @@ def build_again(platform: Platform) -> Platform:
 
 
 def test_days_pass_and_a_schedule_trains_what_nobody_promotes(copied: Copied) -> None:
-    platform, instance = copied
-    file = platform.environment.state.parent / "configs" / "products" / f"{PRODUCT}.yaml"
-    content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    content["retraining"] = {"triggers": ["schedule"], "every_days": 1, "cooldown": "1d", "weekly_budget": 2}
-    file.write_text(yaml.safe_dump(content), encoding="utf-8")
-    platform = open_small_platform(file.parent.parent)
+    often = {"triggers": ["schedule"], "every_days": 1, "cooldown": "1d", "weekly_budget": 2}
+    platform, instance = redeclared(copied[0], PRODUCT, lambda product: product | {"retraining": often}), copied[1]
     done = list(advance(platform, instance, 2, lambda *_: None))
     assert [each.day for each in done] == [date(2013, 2, 9), date(2013, 2, 10)]
     assert [each.failure for each in done] == [None, None]
@@ -100,13 +95,13 @@ def test_days_pass_and_a_schedule_trains_what_nobody_promotes(copied: Copied) ->
 
 
 def test_a_training_that_the_gate_refuses_says_by_which_rule_and_changes_nothing(copied: Copied) -> None:
-    platform, instance = copied
-    file = platform.environment.state.parent / "configs" / "products" / f"{PRODUCT}.yaml"
-    content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    content["gate"] |= {"improvement": {"metric": "log_loss", "samples": 200}}
-    content["retraining"] = {"triggers": ["schedule"], "every_days": 1, "cooldown": "1d"}
-    file.write_text(yaml.safe_dump(content), encoding="utf-8")
-    [day] = advance(open_small_platform(file.parent.parent), instance, 1, lambda *_: None)
+    often = {"triggers": ["schedule"], "every_days": 1, "cooldown": "1d"}
+    rule = {"improvement": {"metric": "log_loss", "samples": 200}}
+    platform = redeclared(
+        copied[0], PRODUCT, lambda product: product | {"retraining": often, "gate": product["gate"] | rule}
+    )
+    [day] = advance(platform, copied[1], 1, lambda *_: None)
+    assert day.trained[0].is_refused
     assert (day.trained[0].version, day.trained[0].is_champion) == (None, False)
     assert "log_loss is better than the champion's, with 95% confidence: 0.0000" in str(day.trained[0].problem)
     assert len(platform.registry.client.search_model_versions(f"name='{PRODUCT}'")) == 1
