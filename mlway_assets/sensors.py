@@ -1,4 +1,6 @@
-"""Sensors: new source data starts ingestion; triggers and people open trainings; a moved alias reaches endpoints."""
+"""Sensors: new source data starts ingestion; late days are scored; triggers and people open trainings; a moved alias
+reaches endpoints.
+"""
 
 import hashlib
 from collections.abc import Sequence
@@ -9,9 +11,11 @@ import dagster as dg
 from configs.clock import is_being_moved
 from configs.products import ModelProduct
 from configs.sources import FilesSource, Source, SqlSource
-from mlway_assets.asset_keys import raw_key
+from mlway_assets.asset_keys import MONITORED_KEYS, predictions_key, raw_key
 from mlway_assets.assets.raw import SOURCE_CURSOR
-from mlway_assets.jobs import TRAIN
+from mlway_assets.declared_tables import curated_tables
+from mlway_assets.jobs import DAILY, TRAIN
+from mlway_assets.late_days import unscored_days
 from mlway_assets.local.instance import close_abandoned_runs
 from mlway_assets.partitions import every_day, range_tags, stretches
 from mlway_assets.resources import Platform
@@ -31,7 +35,7 @@ def build_sensors(platform: Platform, days: dg.DailyPartitionsDefinition) -> dg.
         for table in source.tables
     ]
     retraining = [_retrain(product, platform) for product in platform.project.products.values()]
-    return dg.Definitions(sensors=[*changing, *retraining, _serving_follows_registry(platform)])
+    return dg.Definitions(sensors=[*changing, *retraining, _late_days(platform), _serving_follows_registry(platform)])
 
 
 def _new_data(
@@ -81,6 +85,36 @@ def _requests(days: Sequence[date], changes: Changes) -> list[dg.RunRequest]:
         dg.RunRequest(run_key=f"{state} {stretch[0]} {stretch[-1]}", tags=range_tags(stretch))
         for stretch in stretches(days)
     ]
+
+
+def _late_days(platform: Platform) -> dg.SensorDefinition:
+    tables = curated_tables(platform.project)
+    by_day = [each for each in platform.project.products.values() if tables[each.population.table].is_partitioned]
+
+    @dg.sensor(
+        name="late_days",
+        job_name=DAILY,
+        minimum_interval_seconds=300,
+        default_status=dg.DefaultSensorStatus.STOPPED,
+        description="Scores and watches days whose rows came after every_morning, which failed for want of them.",
+    )
+    def late_days(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        if is_being_moved(platform.clock):
+            return dg.SensorResult(skip_reason="`mlway advance` lets days pass, and runs their jobs itself.")
+        wanted = [
+            dg.RunRequest(
+                run_key=f"{product.name} {stretch[0]} {stretch[-1]}",
+                tags=range_tags(stretch),
+                asset_selection=[key(product.name) for key in (predictions_key, *MONITORED_KEYS)],
+            )
+            for product in by_day
+            for stretch in stretches(unscored_days(product, platform, context.instance))
+        ]
+        return dg.SensorResult(
+            run_requests=wanted, skip_reason=None if wanted else "Every day that has come is scored."
+        )
+
+    return late_days
 
 
 def _retrain(product: ModelProduct, platform: Platform) -> dg.SensorDefinition:

@@ -1,13 +1,17 @@
 """Days that are delivered badly, each through its file and the real jobs: what runs, what is told, what stays."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
+import dagster as dg
 import polars as pl
-from bad_day_support import DAY, NEXT, PRODUCT, Delivered
+from bad_day_support import BEFORE, DAY, NEXT, PRODUCT, Delivered
 
+from configs.clock import ReplayedTime
 from mlway_assets.advance import advance
 from mlway_assets.asset_keys import curated_key
+from mlway_assets.definitions import build_definitions
+from mlway_assets.jobs import DAILY
 
 DELAYS = pl.col("dep_delay", "arr_delay", "air_time")
 
@@ -110,3 +114,27 @@ def test_a_day_without_a_row_is_marked_one_without_a_file_fails_neither_trains_a
     assert [trained.reasons for trained in good.trained] == [("schedule: 3 days",)]
     assert delivered.rows(f"predictions/{PRODUCT}", good.day).height > 800
     assert delivered.served()[0] == served[0]
+
+
+def test_a_day_that_comes_late_is_scored_and_watched_once_it_has_come(delivered: Delivered) -> None:
+    platform, instance = delivered.platform, delivered.instance
+    sensor = build_definitions(platform).resolve_sensor_def("late_days")
+
+    def tick() -> list[tuple[str, ...]]:
+        with dg.build_sensor_context(instance=instance) as context:
+            asked = sensor.evaluate_tick(context).run_requests or ()
+        return [tuple(sorted(v for k, v in request.tags.items() if "partition_range" in k)) for request in asked]
+
+    delivered.run(DAILY, BEFORE, products=(PRODUCT,))
+    assert "could not be read" in delivered.failure(DAY)
+    delivered.deliver(NEXT)
+    delivered.run(DAILY, NEXT, products=(PRODUCT,))
+    assert isinstance(platform.clock, ReplayedTime)
+    platform.clock.move_to(datetime.combine(NEXT + timedelta(days=1), time(12), UTC))
+    assert tick() == [], "nothing can be done for a day that is not there"
+    delivered.deliver(DAY)
+    delivered.run("ingest", DAY)
+    assert tick() == [(DAY.isoformat(), DAY.isoformat())]
+    delivered.run(DAILY, DAY, products=(PRODUCT,))
+    assert tick() == []
+    assert delivered.rows(f"predictions/{PRODUCT}", DAY).height > 800
