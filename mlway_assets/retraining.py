@@ -89,16 +89,21 @@ def decide(
     return Decision(product.name, now, reasons, tuple(requests), None if reasons else opening.held_back)
 
 
-def join_training(decision: Decision, instance: dg.DagsterInstance) -> None:
-    """Record those who asked while a training was on its way with that training, which is theirs too."""
+def join_training(decision: Decision, instance: dg.DagsterInstance) -> bool:
+    """Record those who asked while a training was on its way with that training, which is theirs too.
+
+    False where it has just ended: they wait for the next.
+    """
+    running = runs_on_their_way(decision.product, instance)
+    run = instance.get_run_by_id(running[0]) if running else None
+    if run is None:
+        return False
     asked = decision.requests
-    for run_id in runs_on_their_way(decision.product, instance)[:1]:
-        run = instance.get_run_by_id(run_id)
-        known = {} if run is None else run.tags
-        reasons = [known.get(REASON_TAG, ""), *(f"{each.caller}: {each.reason}" for each in asked)]
-        ids = [known.get(REQUESTS_TAG, ""), *(each.id for each in asked)]
-        tags = {REASON_TAG: "; ".join(filter(None, reasons))[:1000], REQUESTS_TAG: ",".join(filter(None, ids))}
-        instance.add_run_tags(run_id, tags)
+    reasons = [run.tags.get(REASON_TAG, ""), *(f"{each.caller}: {each.reason}" for each in asked)]
+    ids = [run.tags.get(REQUESTS_TAG, ""), *(each.id for each in asked)]
+    tags = {REASON_TAG: "; ".join(filter(None, reasons))[:1000], REQUESTS_TAG: ",".join(filter(None, ids))}
+    instance.add_run_tags(run.run_id, tags)
+    return True
 
 
 def runs_on_their_way(product: str, instance: dg.DagsterInstance) -> list[str]:

@@ -142,8 +142,7 @@ def _retrain(product: ModelProduct, platform: Platform) -> dg.SensorDefinition:
                 asset_selection=training_assets(product.name),
             )
             return dg.SensorResult(run_requests=[asked])
-        if decision.requests:
-            join_training(decision, context.instance)
+        if decision.requests and join_training(decision, context.instance):
             inbox.remove(decision.requests)
         return dg.SensorResult(skip_reason=decision.held_back or "Nobody and nothing asks for a training.")
 

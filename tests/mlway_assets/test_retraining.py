@@ -19,7 +19,7 @@ from mlway_assets.definitions import build_definitions
 from mlway_assets.jobs import TRAIN
 from mlway_assets.local.graph import plan, run_jobs
 from mlway_assets.resources import Platform
-from mlway_assets.retraining import REASON_TAG, REQUESTS_TAG
+from mlway_assets.retraining import REASON_TAG, REQUESTS_TAG, Decision, join_training
 from serving.training_requests import TrainingRequests
 
 PRODUCT = "flight_delay"
@@ -66,7 +66,10 @@ def test_twenty_requests_start_one_training_which_names_them_all(copied: Copied)
     assert set(tags[REQUESTS_TAG].split(",")) == {each.id for each in asked}, "the training is theirs too"
     assert "somebody: number 0 " in tags[REASON_TAG]
     assert tags[REASON_TAG].endswith("somebody: number 19")
+    meanwhile = Decision(PRODUCT, NOW, requests=(asked[0],))
+    assert join_training(meanwhile, instance)
     instance.report_run_canceled(run)
+    assert not join_training(meanwhile, instance), "a training that has just ended is nobody's any more"
     assert tick(platform, instance) == []
     assert inbox.pending(PRODUCT) == []
     inbox.add(PRODUCT, "later", "somebody", NOW)
