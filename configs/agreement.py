@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 _EVENT_TIMESTAMP = "event_timestamp"
 _PRODUCED = frozenset({
-    "event_day", "label", "label_known_at", "query_key",
+    "event_day", "decision_id", "row", "at", "label", "label_known_at", "query_key",
     "score", "lower", "upper", "rank", "model_version", "model_digest",
 })  # fmt: skip
-"""Columns that training sets and predictions have beside the request's."""
+"""Columns that training sets, predictions and answers have beside the request's."""
 
 
 def check_agreement(project: "Project") -> None:

@@ -235,7 +235,9 @@ class Environment(Frozen):
     def _nodes_share_what_endpoints_leave_for_the_graph(self) -> Self:
         kept = {"decisions.folder": self.decisions.folder, "training_requests": self.training_requests}
         for field, folder in kept.items():
-            if self.ray.ingress == "every_node" and folder.startswith("{state}"):  # as where the file leaves it out
+            # The default still has the placeholder, what a file says the folder itself.
+            is_own = folder.startswith("{state}") or Path(folder).is_relative_to(self.state)
+            if self.ray.ingress == "every_node" and is_own:
                 raise ValueError(
                     f"`{field}` lies in each node's own state folder, where the graph sees that of one node alone: "
                     "with `ray.ingress: every_node`, name a folder that all nodes share"

@@ -96,19 +96,21 @@ def _late_days(platform: Platform) -> dg.SensorDefinition:
         job_name=DAILY,
         minimum_interval_seconds=300,
         default_status=dg.DefaultSensorStatus.STOPPED,
-        description="Scores and watches days whose rows came after every_morning, which failed for want of them.",
+        description="Scores and watches days whose rows came after every_morning, which failed for want of them. What "
+        "fails is not tried again until the day is ingested anew.",
     )
     def late_days(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         if is_being_moved(platform.clock):
             return dg.SensorResult(skip_reason="`mlway advance` lets days pass, and runs their jobs itself.")
+        unscored = {product.name: unscored_days(product, platform, context.instance) for product in by_day}
         wanted = [
             dg.RunRequest(
-                run_key=f"{product.name} {stretch[0]} {stretch[-1]}",
+                run_key=f"{name} {stretch[0]} {stretch[-1]} {max(days[day] for day in stretch)}",
                 tags=range_tags(stretch),
-                asset_selection=[key(product.name) for key in (predictions_key, *MONITORED_KEYS)],
+                asset_selection=[key(name) for key in (predictions_key, *MONITORED_KEYS)],
             )
-            for product in by_day
-            for stretch in stretches(unscored_days(product, platform, context.instance))
+            for name, days in unscored.items()
+            for stretch in stretches(list(days))
         ]
         return dg.SensorResult(
             run_requests=wanted, skip_reason=None if wanted else "Every day that has come is scored."

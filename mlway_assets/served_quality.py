@@ -12,7 +12,7 @@ import polars as pl
 from configs.monitoring import whole_days
 from configs.products import ModelProduct
 from mlway_assets.compute.drift_judgement import with_those_before
-from mlway_assets.compute.measurement import LOWER, SCORE, UPPER
+from mlway_assets.compute.measurement import LOWER, SCORE, UPPER, targets
 from mlway_assets.compute.population import LABEL, LABEL_KNOWN_AT, QUERY, known_outcomes
 from mlway_assets.decision_table import REQUEST, table_columns
 from mlway_assets.drift_monitoring import LAYER
@@ -37,7 +37,9 @@ def served_slices_table(product: str) -> str:
 
 
 def served_labels_table(product: str) -> str:
-    """Name of the table of the labels that are known of answers, a row for each row of a decision."""
+    """Name of the table of the labels that are known of answers, a row for each row of a decision: as numbers, true is
+    1, in a ranking the relevance.
+    """
     return f"{product}_served_labels"
 
 
@@ -63,7 +65,9 @@ def watch_served_quality(product: ModelProduct, platform: Platform, days: Sequen
         rows = _with_labels(product, platform, learned, shown)
         measured[model] = MeasuredDays(product, limits, model, rows, platform.clock.now(), waited, hidden)
     labels = pl.concat([each.rows.select(_LABELLED) for each in measured.values()]).drop_nulls(LABEL)
-    platform.lake.replace_days(LAYER, served_labels_table(product.name), labels.sort(DAY, *ROW_KEY), seen)
+    # A number also where a label is declared anew, or graded.
+    labels = labels.with_columns(pl.Series(LABEL, targets(learned.product, labels), pl.Float64)).sort(DAY, *ROW_KEY)
+    platform.lake.replace_days(LAYER, served_labels_table(product.name), labels, seen)
     promise = promise_of_champion(product, learned, platform)
     reports = [measured[champion].report(day, promise) for day in days]
     table = pl.concat([each.table(seen) for each in measured.values()])

@@ -17,7 +17,8 @@ def drifted_features(product: ModelProduct, platform: Platform, day: date) -> st
     table = input_drift_table(product.name)
     if not platform.lake.exists(LAYER, table):
         return "How its features have drifted is not known."
-    known = platform.lake.scan(LAYER, table).filter(pl.col(DAY) <= day)
+    enough = pl.col("rows") >= product.monitoring.input_drift.minimum_rows
+    known = platform.lake.scan(LAYER, table).filter((pl.col(DAY) <= day) & enough)
     newest = known.filter(pl.col(DAY) == pl.col(DAY).max()).collect()
     if not len(newest):
         return "How its features have drifted is not known."

@@ -51,7 +51,12 @@ def _draw_trainings(axes: "Axes", replays: Sequence[Replay]) -> None:
         for is_promoted, marker in ((True, "^"), (False, "x")):
             days = [each.day for each in replay.trainings if each.is_promoted == is_promoted]
             axes.scatter(
-                np.array(days, "datetime64[D]"), [-number] * len(days), marker=marker, color=f"C{number}", s=30
+                np.array(days, "datetime64[D]"),
+                [-number] * len(days),
+                marker=marker,
+                color=f"C{number}",
+                s=30,
+                clip_on=False,
             )
     axes.set_yticks([-number for number in range(len(replays))], [replay.policy for replay in replays])
     axes.set_ylim(0.5 - len(replays), 0.5)

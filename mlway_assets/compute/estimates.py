@@ -113,7 +113,8 @@ def _slope(score: pl.Expr, label: pl.Expr, over: Sequence[str]) -> pl.Expr:
     spread = (apart**2).mean().over(over)
     slope = (apart * label).mean().over(over) / spread
     left = label - label.mean().over(over) - slope * apart
-    return pl.when(spread > 0).then(slope + apart * left / spread)
+    # The spread of equal scores is not always zero: their mean is rounded.
+    return pl.when(score.max().over(over) > score.min().over(over)).then(slope + apart * left / spread)
 
 
 def _with_placements(rows: pl.DataFrame, over: Sequence[str]) -> pl.DataFrame:

@@ -135,6 +135,11 @@ def test_a_day_that_comes_late_is_scored_and_watched_once_it_has_come(delivered:
     delivered.deliver(DAY)
     delivered.run("ingest", DAY)
     assert tick() == [(DAY.isoformat(), DAY.isoformat())]
+    curated = dg.AssetMaterialization(curated_key("fact_flights"), partition=DAY.isoformat())
+    instance.report_runless_asset_event(curated)
+    assert tick() == [], "what came anew has not reached the features yet"
+    delivered.run("ingest", DAY)
+    assert tick() == [(DAY.isoformat(), DAY.isoformat())]
     delivered.run(DAILY, DAY, products=(PRODUCT,))
     assert tick() == []
     assert delivered.rows(f"predictions/{PRODUCT}", DAY).height > 800
