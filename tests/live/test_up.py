@@ -310,9 +310,10 @@ def test_a_daemon_that_is_killed_forgets_no_request_and_answers_none_twice(live:
     os.kill(daemon, signal.SIGKILL)
     asked.append(live.ask("/train", "arrival_delay", json={"reason": "meanwhile"}).json()["request"])
     assert wait_until(lambda: set(asked) <= set(answered_by_run(live)), 180)
+    folder = live.state / "training_requests" / "arrival_delay"
+    assert wait_until(lambda: not list(folder.glob("*.json")), 90), "some wait still"
     assert wait_until(lambda: {run["status"] for run in trainings(live)} <= {"SUCCESS", "FAILURE"}, 300)
     assert [answered_by_run(live).count(request) for request in asked] == [1, 1]
-    assert not list((live.state / "training_requests" / "arrival_delay").glob("*.json"))
     assert manager.states()[DAEMON].process not in (None, daemon)
 
 
