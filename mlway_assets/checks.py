@@ -1,6 +1,7 @@
 """Results of asset checks: what was seen beside what was expected."""
 
 from collections.abc import Mapping, Sequence
+from math import nan
 
 import dagster as dg
 
@@ -176,7 +177,7 @@ def _drift_bars(shown: Sequence[Finding]) -> dict[str, list[Bar]]:
             for each in shown
         ],
         "Share that was never seen": [
-            Bar(each.drift.name, each.drift.unseen_share, 0.0, "unseen" in each.past) for each in shown
+            Bar(each.drift.name, each.drift.unseen_share, nan, "unseen" in each.past) for each in shown
         ],
     }
 

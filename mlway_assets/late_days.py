@@ -25,10 +25,10 @@ def unscored_days(product: ModelProduct, platform: Platform, instance: dg.Dagste
     if not scored or filled is None:
         return {}
     come, now = instance.get_materialized_partitions(curated_key(product.population.table)), platform.clock.now()
-    found = {}
+    found, first, open_days = {}, min(scored), come - scored
     for day in every_day(platform):
         is_over = datetime.combine(day + timedelta(days=1), _TRIED_AFTER, UTC) <= now
-        if is_over and day.isoformat() > min(scored) and day.isoformat() in come - scored:
+        if is_over and day.isoformat() > first and day.isoformat() in open_days:
             came = _came(product, day, instance)
             if came is not None and came.timestamp < filled.timestamp:
                 found[day] = came.storage_id

@@ -138,7 +138,7 @@ def register_candidate(product: ModelProduct, platform: Platform, run_id: str) -
         raise GateError(run_id, broken)
     version = platform.registry.register(product.name, run_id)
     record_card(product, platform, version, rules)
-    if promotion := _own_promotion(product, platform, rules):
+    if promotion := _own_promotion(version, platform, rules):
         # Approvals are by the machine's clock, as people give them, whatever time the platform replays.
         now = build_clock(SystemClock(kind="system")).now()
         approve(platform.registry, version, Approval(at=now, by="mlway", note=f"The environment says: {promotion}."))
@@ -146,13 +146,14 @@ def register_candidate(product: ModelProduct, platform: Platform, run_id: str) -
     return version
 
 
-def _own_promotion(product: ModelProduct, platform: Platform, rules: Sequence[GateRule]) -> str | None:
+def _own_promotion(version: ModelVersion, platform: Platform, rules: Sequence[GateRule]) -> str | None:
     """The rule by which nobody needs to approve a version that has passed the gate; None where somebody does.
 
     A candidate that could not be held beside the champion has shown nothing: somebody decides.
     """
-    promotion = platform.environment.promotion
-    if platform.registry.champion(product.name) is None:
+    champion, promotion = platform.registry.champion(version.product), platform.environment.promotion
+    if champion is None:
         return "promotion.first_version is automatic" if promotion.first_version == "automatic" else None
-    is_automatic = promotion.later_versions == "automatic" and has_shown_improvement(rules)
+    has_shown_more = has_shown_improvement(rules) and champion.version != version.version
+    is_automatic = promotion.later_versions == "automatic" and has_shown_more
     return "promotion.later_versions is automatic" if is_automatic else None

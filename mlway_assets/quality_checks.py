@@ -34,7 +34,7 @@ def quality_check(name: str, found: QualityReport) -> dg.AssetCheckResult:
             "slices": dg.MetadataValue.md(_slices(found)),
             "unlabelled": dg.MetadataValue.int(found.unlabelled),
             **pictures,
-            **({"picture_of_slices": picture(limits_plot(_slice_bars(found)))} if found.slices else {}),
+            **_slice_picture(found),
         },
     )
 
@@ -71,11 +71,13 @@ def _slices(found: QualityReport) -> str:
     return "\n".join([head, "|---" * 7 + "|", *rows])
 
 
-def _slice_bars(found: QualityReport) -> dict[str, list[Bar]]:
+def _slice_picture(found: QualityReport) -> dict[str, dg.MetadataValue]:
+    if not any(each.is_past for each in found.slices):
+        return {}
     bars = [
         Bar(each.name, each.watched.value, each.expected.value, each.is_past) for each in found.slices[:_MOST_SLICES]
     ]
-    return {f"{found.metric} (mark: what it was)": bars}
+    return {"picture_of_slices": picture(limits_plot({f"{found.metric} (mark: what it was)": bars}))}
 
 
 def _suspected(found: QualityReport) -> str:
